@@ -1,0 +1,98 @@
+"""What every adapter does: carry messages in, and tell what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Status = Literal[
+    "queued",
+    "scheduled",
+    "running",
+    "retrying",
+    "blocked",
+    "succeeded",
+    "dead",
+    "discarded",
+    "cancelled",
+    "unknown",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message on its way into an adapter.
+
+    Attributes:
+        id: the job's id.
+        queue: the queue it goes to.
+        job: the job's name.
+        args: its arguments, JSON.
+        meta: the tail of its meta (`JobMessage.meta_tail`); version and time are put in front by the adapter's own clock.
+        priority: lower runs first.
+        delay_ms: due so long from now.
+        due_ms: due at this instant (ms since the epoch) instead; 0: `delay_ms` says.
+    """
+
+    id: str
+    queue: str
+    job: str
+    args: bytes
+    meta: bytes
+    priority: int = 0
+    delay_ms: int = 0
+    due_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended, as far as it is kept.
+
+    Attributes:
+        outcome: "succeeded", "dead", "discarded" or "cancelled".
+        result: its result as JSON, or None when none is kept.
+        error: class name and message of the last error, or the reason; empty when it succeeded.
+    """
+
+    outcome: str
+    result: bytes | None = None
+    error: str = ""
+
+
+class Adapter(Protocol):
+    """How jobs are carried.
+
+    Methods may be called from any task; cancelling a call leaves the adapter sound, and a job enqueued or not, never in between.
+    """
+
+    async def enqueue(self, envelopes: Sequence[Envelope], /) -> list[bool]:
+        """Enqueue jobs in order; per job whether it was (False: it was there already).
+
+        Raises:
+            EnqueueError: they are not known to be enqueued.
+        """
+        ...
+
+    async def status(self, job_id: str, /) -> Status:
+        """Where a job is."""
+        ...
+
+    async def cancel(self, job_id: str, /) -> bool:
+        """Cancel a job: True when it was waiting or is marked, False when it had ended."""
+        ...
+
+    async def wait_ended(self, job_id: str, /, *, timeout_ms: int | None) -> Ended:
+        """Wait until a job has ended.
+
+        Raises:
+            TimeoutError: it has not within the timeout; None waits for ever.
+            ResultNotKept: it has ended, or is not known, and nothing of it is kept.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release what this adapter holds in the running event loop. It may be used again."""
+        ...

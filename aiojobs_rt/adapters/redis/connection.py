@@ -1,0 +1,282 @@
+"""Connections: one `Wire` is one connection to Redis, used by one task at a time.
+
+redis-py makes the connection (TCP, TLS, unix socket, authentication, database); the calls go over it directly, packed and parsed by
+hiredis, with no pool, no retry and no timeout scope per command in between. A call that is interrupted, by an error or by a
+cancellation, closes its connection: a reply that nobody waits for is never taken for another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import hiredis
+from redis import exceptions
+from redis.asyncio.connection import Connection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from aiojobs_rt.adapters.redis.embedded import acquire
+from aiojobs_rt.adapters.redis.scripts import Script
+from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from aiojobs_rt.adapters.redis.embedded import EmbeddedServer
+
+Argument = str | bytes | int
+
+CALL_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 5.0
+
+AWAY = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    exceptions.MasterDownError,
+    OSError,
+    EOFError,
+)
+"""What says that Redis is not there at the moment: try again."""
+
+REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
+
+
+class Away(RedisUnavailable):
+    """Redis is not there at the moment, or did not answer. Whether a call that was sent has been done is not known."""
+
+
+class Endpoint:
+    """Where Redis is: a URL, checked, from which connections are made.
+
+    Raises:
+        ConfigurationError: the URL is wrong, or of a kind that is not served yet.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._embedded: EmbeddedServer | None = None
+        self._arguments: dict[str, Any] | None = None
+        scheme = url.partition("://")[0]
+        if scheme in ("redis+sentinel", "redis+cluster"):
+            raise ConfigurationError(f"{scheme}:// is not served yet; use redis://, rediss://, unix:// or embedded://")
+        if scheme == "embedded":
+            return
+        if scheme not in ("redis", "rediss", "unix"):
+            raise ConfigurationError(
+                f"{self.display} is no Redis URL: use redis://HOST:PORT/DB, rediss://…, unix:///PATH or embedded://DIR"
+            )
+        self._arguments = self._parse(url)
+
+    @property
+    def url(self) -> str:
+        """The URL as given, password included."""
+        return self._url
+
+    @property
+    def display(self) -> str:
+        """The URL for people: without the password."""
+        parts = urlsplit(self._url)
+        if "@" not in parts.netloc and "password=" not in parts.query:
+            return self._url
+        query = "&".join(pair for pair in parts.query.split("&") if not pair.startswith("password="))
+        user, _, host = parts.netloc.rpartition("@")
+        name = user.partition(":")[0]
+        return parts._replace(netloc=f"{name}:***@{host}" if user else host, query=query).geturl()
+
+    def resolve(self) -> dict[str, Any]:
+        """The arguments of a redis-py connection. Starts the server of an `embedded://` URL, which blocks for up to seconds.
+
+        Raises:
+            ConfigurationError: the embedded server can't be started.
+        """
+        if self._arguments is None:
+            self._embedded = acquire(self._url)
+            self._arguments = self._parse(self._embedded.url)
+        return dict(self._arguments)
+
+    def release(self) -> None:
+        """Leave the server of an `embedded://` URL."""
+        if self._embedded is not None:
+            self._embedded.release()
+            self._embedded = self._arguments = None
+
+    async def connect(self, name: str) -> Connection:
+        """A new connection, ready for commands.
+
+        Raises:
+            Away: nobody answers there.
+            ConfigurationError: the user or password is refused.
+        """
+        if self._arguments is None:
+            await asyncio.to_thread(self.resolve)
+        arguments = self.resolve()
+        factory = arguments.pop("connection_class", Connection)
+        connection: Connection = factory(
+            **{
+                **arguments,
+                "socket_timeout": None,
+                "socket_connect_timeout": CONNECT_TIMEOUT,
+                "retry": Retry(NoBackoff(), 0),
+                "protocol": 2,
+                "client_name": name,
+                "driver_info": None,
+                "decode_responses": False,
+                "health_check_interval": 0,
+            }
+        )
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await connection.connect()
+        except REFUSED as error:
+            await _drop(connection)
+            raise ConfigurationError(f"{self.display}: {error}") from None
+        except exceptions.ResponseError as error:
+            await _drop(connection)
+            if "DB index" in str(error):
+                raise ConfigurationError(f"{self.display}: {error}") from None
+            raise Away(f"{self.display}: {error}") from None
+        except (TimeoutError, *AWAY) as error:
+            await _drop(connection)
+            raise Away(f"{self.display}: {error or 'no answer'}") from None
+        except BaseException:
+            await _drop(connection)
+            raise
+        return connection
+
+    def _parse(self, url: str) -> dict[str, Any]:
+        try:
+            return dict(parse_url(url))
+        except ValueError as error:
+            raise ConfigurationError(f"{self.display}: {error}") from None
+
+
+class Wire:
+    """One connection, made at first use and made again after a failure; calls are one at a time.
+
+    Args:
+        endpoint: where.
+        name: shown by CLIENT LIST.
+    """
+
+    __slots__ = ("_connection", "_endpoint", "_lock", "_name")
+
+    def __init__(self, endpoint: Endpoint, name: str) -> None:
+        self._endpoint = endpoint
+        self._name = name
+        self._connection: Connection | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._connection is not None and self._connection.is_connected
+
+    async def call(self, *command: Argument, timeout: float = CALL_TIMEOUT) -> Any:  # noqa: ASYNC109 - one scope per call
+        """Send one command and return its reply (bytes, int, list or None).
+
+        Raises:
+            Away: Redis is not there, or did not answer in time (seconds).
+            redis.exceptions.ResponseError: Redis answered with an error.
+        """
+        (reply,) = await self._exchange(hiredis.pack_command(command), 1, timeout)
+        if isinstance(reply, exceptions.RedisError):
+            raise _classify(reply)
+        return reply
+
+    async def call_many(self, commands: Iterable[Sequence[Argument]], *, timeout: float = CALL_TIMEOUT) -> list[Any]:  # noqa: ASYNC109 - one scope per call
+        """Send several commands at once; error replies are returned in their places.
+
+        Raises:
+            Away: Redis is not there, or did not answer in time (seconds).
+        """
+        packed = [hiredis.pack_command(tuple(command)) for command in commands]
+        replies = await self._exchange(b"".join(packed), len(packed), timeout)
+        for reply in replies:
+            if isinstance(reply, AWAY):
+                raise Away(str(reply)) from None
+        return replies
+
+    async def run(
+        self, script: Script, keys: Sequence[Argument], arguments: Sequence[Argument], *, timeout: float = CALL_TIMEOUT  # noqa: ASYNC109 - one scope per call
+    ) -> Any:
+        """Run a script by its digest; a Redis that does not know it (restart, SCRIPT FLUSH, failover) is given it.
+
+        Raises:
+            Away: Redis is not there, or did not answer in time (seconds).
+            redis.exceptions.ResponseError: the script answered with an error.
+        """
+        packed = hiredis.pack_command(("EVALSHA", script.sha, len(keys), *keys, *arguments))
+        (reply,) = await self._exchange(packed, 1, timeout)
+        if isinstance(reply, exceptions.NoScriptError):
+            packed = hiredis.pack_command(("EVAL", script.source, len(keys), *keys, *arguments))
+            (reply,) = await self._exchange(packed, 1, timeout)
+        if isinstance(reply, exceptions.RedisError):
+            raise _classify(reply)
+        return reply
+
+    async def close(self) -> None:
+        """Close the connection. A later call makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await _drop(connection)
+
+    def abandon(self) -> None:
+        """Forget a connection of another process or of a loop that is gone, without touching that loop."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        writer = connection._writer  # noqa: SLF001 - there is no public way to leave a dead loop's socket
+        connection._writer = connection._reader = None  # noqa: SLF001
+        if writer is not None:
+            sock = writer.transport.get_extra_info("socket")
+            raw = getattr(sock, "_sock", sock)
+            if raw is not None:
+                raw.close()
+
+    async def _exchange(self, packed: bytes, replies: int, timeout: float) -> list[Any]:  # noqa: ASYNC109 - one scope per call
+        async with self._lock:
+            connection = self._connection
+            if connection is None or not connection.is_connected:
+                connection = self._connection = await self._endpoint.connect(self._name)
+            done = False
+            try:
+                async with asyncio.timeout(None if timeout == math.inf else timeout):
+                    writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001 - write() without redis-py's task per send
+                    writer.write(packed)
+                    await writer.drain()
+                    received = [await _read(connection) for _ in range(replies)]
+                done = True
+            except TimeoutError:
+                raise Away(f"{self._endpoint.display}: no answer within {timeout:g} s") from None
+            except AWAY as error:
+                raise Away(f"{self._endpoint.display}: {error}") from None
+            finally:
+                if not done:
+                    self._connection = None
+                    connection._close()  # noqa: SLF001 - at once, in the middle of a cancellation too
+            return received
+
+
+async def _read(connection: Connection) -> Any:
+    try:
+        return await connection._parser.read_response()  # noqa: SLF001 - without redis-py's scope per reply
+    except exceptions.ResponseError as error:
+        return error
+
+
+def _classify(error: Exception) -> Exception:
+    return Away(str(error)) if isinstance(error, AWAY) else error
+
+
+async def _drop(connection: Connection) -> None:
+    try:
+        await connection.disconnect(nowait=True)
+    except (*AWAY, exceptions.RedisError):
+        connection._close()  # noqa: SLF001 - it is broken already

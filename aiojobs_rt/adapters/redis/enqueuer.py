@@ -1,0 +1,165 @@
+"""The enqueuer: what concurrent callers of `perform_later` bring goes out in one round trip.
+
+1. A caller puts its envelopes into the batcher of their queue and waits for the answer.
+2. The batcher's own task sends one numbered call at a time; what arrives meanwhile waits for the next one.
+3. A call without an answer is sent again, under the same number, until it is answered or the time is up. (G4)
+
+A caller that is cancelled only stops waiting. (G5)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from redis import exceptions
+
+from aiojobs_rt.adapters.redis.batching import Batcher
+from aiojobs_rt.adapters.redis.connection import CALL_TIMEOUT, Away, Wire
+from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
+from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.errors import ConfigurationError, EnqueueError, QueueFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiojobs_rt.adapters.base import Envelope
+    from aiojobs_rt.adapters.redis.connection import Argument, Endpoint
+
+logger = logging.getLogger("aiojobs_rt.enqueuer")
+
+WIRES = 4
+_OVERHEAD = 120
+
+
+class Enqueuer:
+    """Enqueues for one process and loop.
+
+    Args:
+        endpoint: where Redis is.
+        prefix: what all keys begin with.
+        timeout: seconds for which a call is tried again.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, prefix: str, timeout: float) -> None:
+        self._prefix = prefix
+        self._timeout = timeout
+        self._client = secrets.token_urlsafe(9)
+        self._wires = [Wire(endpoint, "aiojobs_rt:enqueue") for _ in range(WIRES)]
+        self._queues: dict[str, _Queue] = {}
+
+    async def enqueue(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        """Enqueue, in order within each queue; per envelope whether it was enqueued."""
+        if len(envelopes) == 1:
+            return await self._batcher(envelopes[0].queue).put(envelopes)
+        by_queue: dict[str, list[int]] = {}
+        for index, envelope in enumerate(envelopes):
+            by_queue.setdefault(envelope.queue, []).append(index)
+        answers = [True] * len(envelopes)
+        futures = [
+            (indexes, self._batcher(queue).put([envelopes[index] for index in indexes]))
+            for queue, indexes in by_queue.items()
+        ]
+        results = await asyncio.gather(*(future for _, future in futures), return_exceptions=True)
+        for (indexes, _), result in zip(futures, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            for index, answer in zip(indexes, result, strict=True):
+                answers[index] = answer
+        return answers
+
+    async def aclose(self) -> None:
+        """Wait for what is being sent, then close the connections."""
+        for queue in self._queues.values():
+            await queue.batcher.aclose()
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for wire in self._wires:
+            await wire.close()
+
+    def abandon(self) -> None:
+        """Forget connections of another process or a loop that is gone."""
+        for wire in self._wires:
+            wire.abandon()
+
+    def _batcher(self, name: str) -> Batcher[Sequence[Envelope], list[bool]]:
+        queue = self._queues.get(name)
+        if queue is None:
+            wire = self._wires[len(self._queues) % WIRES]
+            queue = self._queues[name] = _Queue(self._prefix, name, self._client, wire, self._timeout)
+        return queue.batcher
+
+
+class _Queue:
+    """One queue's calls, numbered."""
+
+    def __init__(self, prefix: str, queue: str, client: str, wire: Wire, timeout: float) -> None:
+        keys = queue_keys(prefix, queue)
+        self._queue = queue
+        self._wire = wire
+        self._timeout = timeout
+        self._keys = (keys.stream, keys.index, keys.call + client, keys.scheduled, keys.parked, keys.lanes)
+        self._channel = control_channel(prefix)
+        self._queues_key = queues_key(prefix)
+        self._number = 0
+        self._registered = False
+        self.batcher: Batcher[Sequence[Envelope], list[bool]] = Batcher(self._send, measure=_measure)
+
+    async def _send(self, items: list[Sequence[Envelope]]) -> list[list[bool]]:
+        self._number += 1
+        arguments: list[Argument] = [self._number, self._channel, self._queue]
+        for envelopes in items:
+            for e in envelopes:
+                arguments += (e.id, e.job, e.args, e.meta, _route(e))
+        answer = await self._call(arguments)
+        if not answer:
+            return [[True] * len(envelopes) for envelopes in items]
+        flags = iter(answer)
+        return [[next(flags) == 49 for _ in envelopes] for envelopes in items]
+
+    async def _call(self, arguments: list[Argument]) -> bytes:
+        deadline = time.monotonic() + self._timeout
+        pause = 0.02
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                if not self._registered:
+                    await self._wire.call_many([("SADD", self._queues_key, self._queue)], timeout=min(left, CALL_TIMEOUT))
+                    self._registered = True
+                answer: bytes = await self._wire.run(
+                    script("enqueue"), self._keys, arguments, timeout=max(0.05, min(left, CALL_TIMEOUT))
+                )
+                return answer
+            except Away as error:
+                if time.monotonic() + pause >= deadline:
+                    raise EnqueueError(
+                        f"queue {self._queue}: {error}; whether the job was enqueued is not known. "
+                        f"Tried for {self._timeout:g} s (AIOJOBS_RT_ENQUEUE_TIMEOUT)"
+                    ) from None
+            except ConfigurationError as error:
+                raise EnqueueError(f"queue {self._queue}: {error}") from None
+            except exceptions.ResponseError as error:
+                if "OOM" in str(error)[:64] or isinstance(error, exceptions.OutOfMemoryError):
+                    raise QueueFullError(f"queue {self._queue}: Redis is at its maxmemory; nothing was enqueued") from None
+                raise EnqueueError(f"queue {self._queue}: Redis answered: {error}") from None
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause = min(pause * 2, 1.0)
+
+
+def _route(envelope: Envelope) -> str:
+    if not (envelope.priority or envelope.delay_ms or envelope.due_ms):
+        return ""
+    when = f"@{envelope.due_ms}" if envelope.due_ms else f"+{envelope.delay_ms}" if envelope.delay_ms else ""
+    return f"{envelope.priority or ''}{when}"
+
+
+def _measure(envelopes: Sequence[Envelope]) -> tuple[int, int]:
+    if len(envelopes) == 1:
+        return 1, len(envelopes[0].args) + _OVERHEAD
+    return len(envelopes), sum(len(e.args) for e in envelopes) + _OVERHEAD * len(envelopes)

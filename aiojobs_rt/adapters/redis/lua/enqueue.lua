@@ -1,0 +1,45 @@
+-- Enqueue: new jobs onto the queue's stream or into its scheduled set. Exact under retries. (G1, G4)
+-- KEYS  stream, index, call:<client>, scheduled, parked, lanes
+-- ARGV  number, channel, queue, then per job: id, job, args, meta's tail, route
+--       route: '' = now on the main lane; else [priority][+delay ms | @due ms]
+-- Returns '' when every job was enqueued, else a string of 1 and 0, one per job (0: the id was there already).
+-- First write: XADD or ZADD. At maxmemory it is refused and nothing is done.
+local stream, index, call, scheduled, parked, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local number, channel, queue = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+--@include numbered
+--@include guard
+local wrong = guard(stream, 'stream') or guard(index, 'hash') or guard(scheduled, 'zset') or guard(parked, 'hash') or guard(lanes, 'zset')
+if wrong then
+  return wrong
+end
+local fresh, fresh_count = {}, 0
+for i = 8, #ARGV, 5 do
+  local priority = ARGV[i] ~= '' and string.match(ARGV[i], '^(-?%d+)')
+  if priority and priority ~= '0' and not fresh[priority] and not redis.call('ZSCORE', lanes, 'p' .. priority) then
+    fresh[priority], fresh_count = true, fresh_count + 1
+  end
+end
+if fresh_count > 0 and redis.call('ZCARD', lanes) + fresh_count > 66 then
+  return redis.error_reply('LANES queue ' .. queue .. ' has 64 priorities in use, and can have no more')
+end
+--@include clock
+--@include lane
+--@include later
+local head = '{"v":1,"at":' .. ms(now)
+for i = 4, #ARGV, 5 do
+  local id, job, args, meta, route = ARGV[i], ARGV[i + 1], ARGV[i + 2], head .. ARGV[i + 3], ARGV[i + 4]
+  if route == '' then
+    redis.call('HSET', index, id, redis.call('XADD', stream, '*', 'id', id, 'job', job, 'args', args, 'meta', meta))
+  else
+    local priority, mode, instant = string.match(route, '^(-?%d*)([+@]?)(%d*)$')
+    local lane = (priority == '' or priority == '0') and '' or 'p' .. priority
+    local due = mode == '' and 0 or tonumber(instant) + (mode == '+' and now or 0)
+    if due <= now then
+      push(lane, id, job, args, meta)
+    else
+      later(scheduled, 'scheduled', id, due, cmsgpack.pack({lane, job, args, meta}))
+    end
+  end
+end
+redis.call('SET', call, number .. ' ', 'PX', 600000)
+return ''

@@ -1,0 +1,41 @@
+-- Look: where a job is. Writes nothing.
+-- KEYS  index, stream, workers, recent, result:<id>, moved:<id>
+-- ARGV  id
+-- Returns {state, detail}: 'scheduled', 'retries', 'dead', 'queued' or 'running' (detail: the consumer); 'moved' (detail: the queue);
+--         'kept' (detail: the result's record), 'ended' (detail: its line in recent), or 'unknown'.
+local index, stream, workers, recent, result, moved = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local id = ARGV[1]
+--@include clock
+local place = redis.call('HGET', index, id)
+if not place then
+  local kept = redis.call('GET', result)
+  if kept then
+    return {'kept', kept}
+  end
+  local target = redis.call('GET', moved)
+  if target then
+    return {'moved', target}
+  end
+  local mark = '["' .. id .. '",'
+  for _, line in ipairs(redis.call('XREVRANGE', recent, '+', '-', 'COUNT', 20000)) do
+    if string.sub(line[2][2], 1, #mark) == mark then
+      return {'ended', line[2][2]}
+    end
+  end
+  return {'unknown', ''}
+end
+local entry, lane = string.match(place, '^(%d+%-%d+)/?(.*)$')
+if not entry then
+  return {place, ''}
+end
+local key = lane == '' and stream or stream .. ':' .. lane
+local pending = redis.pcall('XPENDING', key, 'workers', entry, entry, 1)
+if not pending.err and pending[1] then
+  local consumer = pending[1][2]
+  if tonumber(redis.call('ZSCORE', workers, consumer) or 0) > now then
+    return {'running', consumer}
+  end
+elseif #redis.call('XRANGE', key, entry, entry) == 0 then
+  return {'unknown', ''}
+end
+return {'queued', ''}

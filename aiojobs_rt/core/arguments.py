@@ -1,0 +1,353 @@
+"""The arguments of a job on their way from `perform_later` to `perform`, and the result on its way back.
+
+One description of perform's signature is compiled when the class is defined, and does all that is done per job:
+
+1. `bind` takes positional and keyword arguments as a call would, and validates them;
+2. `dump` writes them as one JSON object by parameter name (`encode` is both steps);
+3. `load` reads that object, validates it once, and gives back the arguments of the call.
+
+Only what was given travels: defaults apply at the call. What validation coerced is what travels. Validators run on both
+sides, so a validator has to accept what it returned.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, Any, cast, get_origin
+
+from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticSerializationError, SchemaError, ValidationError
+from typing_extensions import TypedDict, Unpack
+
+from aiojobs_rt.core import wire
+from aiojobs_rt.core.annotations import Unresolved, describe, refusal, resolve, schema_of
+from aiojobs_rt.core.equality import same
+from aiojobs_rt.core.explanation import details, explain
+from aiojobs_rt.core.signature import Signature
+from aiojobs_rt.errors import InvalidArguments, InvalidJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from aiojobs_rt.core.shapes import Schema
+
+__all__ = ["MAX_DEPTH", "Arguments", "Result", "Unresolved"]
+
+MAX_DEPTH = 64
+"""How many arrays and objects one argument may hold one in another. Readers of JSON give up at 200 or earlier."""
+
+_NO_SCHEMA = (PydanticUserError, SchemaError, TypeError)
+_UNDUMPABLE = (PydanticSerializationError, UnicodeError, RecursionError)
+_LONG_NUMBER = b"0" * 4000  # pydantic reads no more than 4,300 digits
+_DIGITS_ZERO = bytes(ord("0") if chr(byte).isdecimal() else ord(" ") for byte in range(256))
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+
+
+class Arguments:
+    """What a job's perform takes, compiled.
+
+    Attributes:
+        required: names of the parameters without a default, in order.
+        plain: whether `load_plain` may be used: there are no positional-only parameters, no *args and no **kwargs.
+        load_plain: JSON bytes to the keyword arguments of perform, in one call of pydantic. Raises pydantic_core's
+            ValidationError, which `explain` turns into InvalidArguments.
+    """
+
+    __slots__ = (
+        "_open_ended",
+        "_positional",
+        "_signature",
+        "_to_json",
+        "_validate",
+        "load_plain",
+        "plain",
+        "required",
+    )
+
+    required: tuple[str, ...]
+    plain: bool
+    load_plain: Callable[[bytes], dict[str, Any]]
+
+    def __init__(self, signature: Signature, schema: Schema) -> None:
+        """Use `of`."""
+        self._signature = signature
+        self._positional = signature.positional
+        self._open_ended = wire.open_ended(schema)
+        self._validate = wire.incoming(schema).validate_python
+        serialiser, validator = wire.travelling(schema)
+        self._to_json = serialiser.to_json
+        self.required = signature.required
+        self.plain = signature.plain
+        self.load_plain = validator.validate_json
+
+    @classmethod
+    def of(
+        cls,
+        function: Callable[..., Any],
+        *,
+        job: str,
+        skip_first: bool = True,
+        local_names: Mapping[str, Any] | None = None,
+        type_arguments: Mapping[Any, Any] | None = None,
+    ) -> Arguments:
+        """Compile the signature of `function`.
+
+        Args:
+            function: perform, as a plain function.
+            job: the job's name, for messages.
+            skip_first: leave out the first positional parameter (self).
+            local_names: further names that annotations may use, such as the local variables around the class.
+            type_arguments: what the type variables of a generic job class stand for.
+
+        Raises:
+            Unresolved: an annotation names something that is not defined yet.
+            InvalidJob: a parameter has no annotation, or one whose values would not arrive as they were sent.
+        """
+        hints = resolve(function, job=job, local_names=local_names, type_arguments=type_arguments)
+        parameters = list(inspect.signature(function).parameters.values())
+        signature = Signature.of(parameters, call=f"{job}.{function.__name__}()", skip_first=skip_first)
+        kept = [parameter for parameter in parameters if parameter.name in signature.names]
+        for parameter in kept:
+            wrong = _refused(parameter, hints, local_names)
+            if wrong is not None:
+                raise InvalidJob(f"{signature.call}: parameter {parameter.name!r} {wrong}")
+        return cls(signature, _schema(signature, hints, local_names))
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The validated arguments of a call by parameter name: what was given, without the defaults.
+
+        `*args` stands under its own name as a list, `**kwargs` as a dict.
+
+        Raises:
+            InvalidArguments: perform can't be called like that, or a value does not fit its annotation.
+        """
+        try:
+            return cast("dict[str, Any]", self._validate(self._given(args, kwargs)))
+        except ValidationError as error:
+            raise self.explain(error) from None
+
+    def dump(self, bound: dict[str, Any]) -> bytes:
+        """What `bind` returned as one JSON object.
+
+        Raises:
+            InvalidArguments: a value has no JSON (a lone surrogate, a cycle, a failing serialiser), or none that could be
+                read again (nested deeper than MAX_DEPTH, a number of thousands of digits).
+        """
+        try:
+            raw = self._to_json(bound, round_trip=True, warnings=False)
+        except _UNDUMPABLE as error:
+            raise self._undumpable(bound, error) from None
+        if len(raw) > 2 * MAX_DEPTH:
+            self._check_readable(raw, bound)
+        return raw
+
+    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """`bind` and `dump` in one.
+
+        Raises:
+            InvalidArguments: as they do.
+        """
+        return self.dump(self.bind(args, kwargs))
+
+    def load(self, raw: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """JSON bytes to the positional and keyword arguments of perform.
+
+        Raises:
+            InvalidArguments: they are no JSON object, or do not fit perform.
+        """
+        try:
+            values = self.load_plain(raw)
+        except ValidationError as error:
+            raise self.explain(error) from None
+        return ((), values) if self.plain else self._signature.to_call(values)
+
+    def explain(self, error: ValidationError) -> InvalidArguments:
+        """What `load_plain` raised, in this package's terms; never with the values."""
+        return explain(error, call=self._signature.call, keyword_only=self._signature.keyword_only)
+
+    def check_round_trip(self, bound: dict[str, Any], raw: bytes) -> None:
+        """Check that `raw`, which `bound` was dumped to, loads as the same values of the same types (nan equals nan).
+
+        Raises:
+            InvalidArguments: an argument would arrive changed; names the parameter.
+        """
+        try:
+            arrived = self.load_plain(raw)
+        except ValidationError as error:
+            raise InvalidArguments(f"what was sent does not load again: {self.explain(error)}") from None
+        for name, value in bound.items():
+            if name not in arrived or not same(value, arrived[name]):
+                raise InvalidArguments(
+                    f"{self._signature.call}: argument {name!r} does not arrive as it was sent: a "
+                    f"{describe(type(value))} arrives as {_arrived(value, arrived.get(name))}; annotate its exact type, or "
+                    "give the type a serialiser and a validator that agree"
+                )
+
+    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if not kwargs and len(args) <= len(self._positional):
+            return dict(zip(self._positional, args))  # noqa: B905 - the hot path: the check above is the check
+        if not args and self.plain:
+            return kwargs
+        return self._signature.by_name(args, kwargs)
+
+    def _check_readable(self, raw: bytes, bound: dict[str, Any]) -> None:
+        """Refuse what was written but can't be read again: better here than in the worker."""
+        if self._open_ended and _deeper(raw, MAX_DEPTH + 1):
+            raise InvalidArguments(
+                f"{self._signature.call}: {self._blame(bound, lambda part: _deeper(part, MAX_DEPTH + 1))} is nested "
+                f"deeper than {MAX_DEPTH} levels"
+            )
+        if len(raw) > len(_LONG_NUMBER) and _LONG_NUMBER in raw.translate(_DIGITS_ZERO):
+            try:
+                self.load_plain(raw)
+            except ValidationError as error:
+                guilty = self._blame(bound, lambda part: _LONG_NUMBER in part.translate(_DIGITS_ZERO))
+                raise InvalidArguments(
+                    f"{self._signature.call}: {guilty} would not be read again: {details(error)}"
+                ) from None
+
+    def _undumpable(self, bound: dict[str, Any], error: Exception) -> InvalidArguments:
+        surrogate = isinstance(error, UnicodeError) or "surrogate" in str(error)
+        reason = "it holds a lone surrogate, which is no character" if surrogate else str(error)
+        return InvalidArguments(
+            f"{self._signature.call}: {self._blame(bound, bool)} can't be written as JSON: {reason}"
+        )
+
+    def _blame(self, bound: dict[str, Any], guilty: Callable[[bytes], bool]) -> str:
+        """The argument that can't be dumped, or whose JSON is guilty; a message's first words."""
+        for name, value in bound.items():
+            try:
+                part = self._to_json({name: value}, round_trip=True, warnings=False)
+            except _UNDUMPABLE:
+                return f"argument {name!r}"
+            if guilty is not bool and guilty(part):
+                return f"argument {name!r}"
+        return "an argument"
+
+
+class Result:
+    """What a job's perform returns, compiled from its return annotation.
+
+    Without an annotation, or with `Any`, a result is plain JSON: a tuple arrives as a list.
+    """
+
+    __slots__ = ("_job", "_load", "_to_json", "_validate")
+
+    def __init__(self, job: str, schema: Schema) -> None:
+        """Use `of`."""
+        self._job = job
+        self._validate = wire.incoming(schema).validate_python
+        serialiser, validator = wire.travelling(schema)
+        self._to_json = serialiser.to_json
+        self._load = validator.validate_json
+
+    @classmethod
+    def of(
+        cls,
+        function: Callable[..., Any],
+        *,
+        job: str,
+        local_names: Mapping[str, Any] | None = None,
+        type_arguments: Mapping[Any, Any] | None = None,
+    ) -> Result:
+        """Compile the return annotation of `function`; the arguments are as for `Arguments.of`.
+
+        Raises:
+            Unresolved: the annotation names something that is not defined yet.
+            InvalidJob: pydantic has no schema for the annotation.
+        """
+        hints = resolve(function, job=job, local_names=local_names, type_arguments=type_arguments)
+        annotation = hints.get("return", Any)
+        try:
+            return cls(job, schema_of(annotation, local_names))
+        except _NO_SCHEMA as error:
+            raise InvalidJob(
+                f"{job}.{function.__name__}(): its result, {describe(annotation)}, can't travel as JSON: {error}"
+            ) from error
+
+    def dump(self, value: Any) -> bytes:
+        """A result as JSON, validated first.
+
+        Raises:
+            InvalidArguments: it does not fit the annotation, or has no JSON.
+        """
+        try:
+            raw = self._to_json(self._validate(value), round_trip=True, warnings=False)
+        except ValidationError as error:
+            raise InvalidArguments(f"{self._job}: its result does not fit its annotation: {details(error)}") from None
+        except _UNDUMPABLE as error:
+            raise InvalidArguments(f"{self._job}: its result can't be written as JSON: {error}") from None
+        if len(raw) > 2 * MAX_DEPTH and _deeper(raw, MAX_DEPTH):
+            raise InvalidArguments(f"{self._job}: its result is nested deeper than {MAX_DEPTH} levels")
+        return raw
+
+    def load(self, raw: bytes) -> Any:
+        """The result that JSON bytes stand for.
+
+        Raises:
+            InvalidArguments: they are no JSON, or do not fit the annotation.
+        """
+        try:
+            return self._load(raw)
+        except ValidationError as error:
+            raise InvalidArguments(f"{self._job}: its result does not fit its annotation: {details(error)}") from None
+
+
+def _refused(
+    parameter: inspect.Parameter, hints: Mapping[str, Any], local_names: Mapping[str, Any] | None
+) -> str | None:
+    """What is wrong with a parameter, as the end of a sentence; None when nothing is."""
+    if parameter.name not in hints:
+        return f"has no annotation; say its type, for example {parameter.name}: int, or {parameter.name}: pydantic.JsonValue"
+    if isinstance(parameter.default, FieldInfo):
+        return f"has a pydantic Field as its default; write {parameter.name}: Annotated[..., Field(...)] instead"
+    annotation = hints[parameter.name]
+    if get_origin(annotation) is Unpack or getattr(annotation, "__unpacked__", False):
+        return "is unpacked from another type; name each parameter instead"
+    wrong = refusal(annotation, local_names)
+    return None if wrong is None else f"can't travel unchanged: {wrong}"
+
+
+def _schema(signature: Signature, hints: Mapping[str, Any], local_names: Mapping[str, Any] | None) -> Schema:
+    """The core schema of all parameters as one object.
+
+    pydantic makes it from a TypedDict, so that a class that several parameters hold is defined once. The object around
+    them is made anew: what `Annotated[..., Field(...)]` says about aliases and defaults is not for parameters.
+    """
+    typed = cast("Any", TypedDict)("Parameters", {name: hints[name] for name in signature.names})
+    try:
+        made = schema_of(typed, local_names)
+    except _NO_SCHEMA as error:
+        raise InvalidJob(f"{signature.call}: pydantic has no schema for its parameters: {error}") from error
+    fields: dict[str, Schema] = (made["schema"] if made["type"] == "definitions" else made)["fields"]
+    for name, field in fields.items():
+        inner = field["schema"]
+        while inner["type"] == "default":
+            inner = inner["schema"]
+        if name == signature.var_positional:
+            inner = {"type": "list", "items_schema": inner}
+        elif name == signature.var_keyword:
+            inner = {"type": "dict", "keys_schema": {"type": "str"}, "values_schema": inner}
+        fields[name] = {"type": "typed-dict-field", "schema": inner, "required": name in signature.required}
+    whole: Schema = {"type": "typed-dict", "fields": fields, "extra_behavior": "forbid"}
+    return {**made, "schema": whole} if made["type"] == "definitions" else whole
+
+
+def _deeper(raw: bytes, depth: int) -> bool:
+    """Whether JSON is nested deeper than `depth`. Brackets only, innermost pairs taken away level by level."""
+    if raw.count(b"[") + raw.count(b"{") <= depth:
+        return False
+    brackets = _STRING.sub(b"", raw).translate(_SQUARE, _NOT_BRACKETS)
+    for _ in range(depth):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _arrived(sent: Any, arrived: Any) -> str:
+    return "another value" if type(sent) is type(arrived) else f"a {describe(type(arrived))}"

@@ -1,0 +1,188 @@
+"""JobMessage: the one serialised form of a job, versioned.
+
+On the wire a job is four byte strings: its id, its name, `args` (a JSON object by parameter name) and `meta` (below). `args` stays raw
+from `perform_later` to `perform`. `meta` is a JSON object that starts with `v`, `at` and, where there were any, `crashes`, in
+this order and with no white space: the scripts write these three, by Redis' clock, without parsing the rest.
+
+    {"v":1,"at":1795314296123,"crashes":1,"failures":2,"executions":{"3c0e":2},...}
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+WIRE_VERSION = 1
+MAX_CRASHES = 3
+"""At the third crash of its worker a job is dead: it is the likely cause."""
+
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+JOB_ID = re.compile(r"(?P<queue>[A-Za-z0-9_-]{1,64})(?:~(?P<shard>[0-9]{1,4}))?\.(?P<rest>[A-Za-z0-9_:-]{1,128})")
+
+
+class MalformedMessage(ValueError):  # noqa: N818 - it says what the message is
+    """An entry that no version of this package wrote. It ends in the dead set with its raw payload."""
+
+
+class NewerMessage(ValueError):  # noqa: N818 - it says what the message is
+    """An entry of a newer wire version: for a worker that knows it."""
+
+
+def new_job_id(queue: str) -> str:
+    """A fresh job id: `<queue>.<22 url-safe characters>`, 128 random bits."""
+    return f"{queue}.{secrets.token_urlsafe(16)}"
+
+
+def queue_of(job_id: str) -> str:
+    """The queue that a job id names.
+
+    Raises:
+        ValueError: it is no job id.
+    """
+    match = JOB_ID.fullmatch(job_id)
+    if match is None:
+        raise ValueError(f"{job_id!r} is not a job id; one looks like 'default.6TwR3…' (queue, dot, 22 characters)")
+    return match["queue"]
+
+
+def check_queue_name(queue: str) -> str:
+    """The queue's name, when it is one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(queue, str) or not QUEUE_NAME.fullmatch(queue):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{queue!r} is not a queue name: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'")
+    return queue
+
+
+@dataclass(slots=True)
+class JobMessage:
+    """A job as it travels.
+
+    Attributes:
+        id: `<queue>.<22 characters>`; the queue is the one it was enqueued on.
+        job: the job's name.
+        args: its arguments, JSON.
+        queue: the queue it is on.
+        priority: lower runs first.
+        enqueued_at_ms: by Redis' clock.
+        failures, crashes, interruptions: of its earlier runs.
+        executions: failures per retry_on declaration, by its key.
+        options: what `set` overrode for this job: timeout, max_attempts, keep_result, expires_in (ms where durations).
+        extra: further fields of meta, kept as they came.
+    """
+
+    id: str
+    job: str
+    args: bytes
+    queue: str
+    priority: int = 0
+    enqueued_at_ms: int = 0
+    failures: int = 0
+    crashes: int = 0
+    interruptions: int = 0
+    executions: dict[str, int] = field(default_factory=dict[str, int])
+    options: dict[str, int] = field(default_factory=dict[str, int])
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def runs(self) -> int:
+        """Which run this is, from 1. An interruption is no run of its own."""
+        return self.failures + self.crashes + 1
+
+    def meta(self) -> bytes:
+        """The whole meta, for a message that goes back to Redis."""
+        head: dict[str, Any] = {"v": WIRE_VERSION, "at": self.enqueued_at_ms}
+        if self.crashes:
+            head["crashes"] = self.crashes
+        return orjson.dumps(head | self._tail())
+
+    def meta_tail(self) -> bytes:
+        """The meta of a new message, without `v` and `at`, which the script puts in front."""
+        tail = self._tail()
+        return b"," + orjson.dumps(tail)[1:] if tail else b"}"
+
+    def failed(self, key: str | None, *, now_ms: int) -> JobMessage:
+        """As it is after one more failure, counted under the declaration `key` too."""
+        executions = self.executions
+        if key is not None:
+            executions = {**executions, key: executions.get(key, 0) + 1}
+        extra = self.extra if "failed_at" in self.extra else {**self.extra, "failed_at": now_ms}
+        return replace(self, failures=self.failures + 1, executions=executions, extra=extra)
+
+    def _tail(self) -> dict[str, Any]:
+        tail: dict[str, Any] = {}
+        if self.priority:
+            tail["priority"] = self.priority
+        if self.failures:
+            tail["failures"] = self.failures
+        if self.interruptions:
+            tail["interruptions"] = self.interruptions
+        if self.executions:
+            tail["executions"] = self.executions
+        if self.options:
+            tail["options"] = self.options
+        return tail | self.extra if self.extra else tail
+
+
+_KNOWN = frozenset({"v", "at", "crashes", "priority", "failures", "interruptions", "executions", "options"})
+
+
+def parse(job_id: bytes, job: bytes, args: bytes, meta: bytes, *, queue: str) -> JobMessage:
+    """Read a message off the wire.
+
+    Raises:
+        MalformedMessage: it is none; the text says why.
+        NewerMessage: its wire version is newer than this package's.
+    """
+    try:
+        fields = orjson.loads(meta)
+        at = fields["at"]
+        if fields["v"] != WIRE_VERSION:
+            if isinstance(fields["v"], int) and fields["v"] > WIRE_VERSION:
+                raise NewerMessage(f"wire version {fields['v']}; this worker reads {WIRE_VERSION}")
+            raise MalformedMessage(f"wire version {fields['v']!r}")
+        message = JobMessage(job_id.decode("ascii"), job.decode(), args, queue, 0, at)
+        if len(fields) > 2:
+            _read_rest(message, fields)
+    except (MalformedMessage, NewerMessage):
+        raise
+    except KeyError as error:
+        raise MalformedMessage(f"meta has no {error.args[0]!r}") from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise MalformedMessage(f"{type(error).__name__}: {error}") from None
+    else:
+        if type(at) is not int:
+            raise MalformedMessage("meta's 'at' is no integer")
+        return message
+
+
+def _read_rest(message: JobMessage, fields: dict[str, Any]) -> None:
+    message.priority = _count(fields, "priority", negative=True)
+    message.failures = _count(fields, "failures")
+    message.crashes = _count(fields, "crashes")
+    message.interruptions = _count(fields, "interruptions")
+    message.executions = _counts(fields, "executions")
+    message.options = _counts(fields, "options")
+    message.extra = {key: value for key, value in fields.items() if key not in _KNOWN}
+
+
+def _count(fields: dict[str, Any], name: str, *, negative: bool = False) -> int:
+    value = fields.get(name, 0)
+    if type(value) is not int or (value < 0 and not negative):
+        raise MalformedMessage(f"meta's {name!r} is not a count")
+    return value
+
+
+def _counts(fields: dict[str, Any], name: str) -> dict[str, int]:
+    value = fields.get(name)
+    if value is None:
+        return {}
+    if type(value) is not dict or any(type(count) is not int for count in value.values()):
+        raise MalformedMessage(f"meta's {name!r} is not an object of integers")
+    return value

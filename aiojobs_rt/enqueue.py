@@ -1,0 +1,141 @@
+"""Enqueueing: from a bound job to its adapter.
+
+1. `Bound` is a job with its arguments already checked and serialised (job.py does that, at the caller).
+2. `deliver` gives it an id and hands it to its adapter; `deliver_all` does so for many, in slices.
+3. The adapter is the class's own, else the default one, made from the settings at first use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from aiojobs_rt.adapters.base import Envelope
+from aiojobs_rt.core.message import JobMessage, new_job_id
+from aiojobs_rt.errors import PayloadTooLarge
+from aiojobs_rt.handle import JobHandle
+from aiojobs_rt.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiojobs_rt.adapters.base import Adapter
+    from aiojobs_rt.job import Job
+
+R_co = TypeVar("R_co", covariant=True)
+
+SLICE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Bound(Generic[R_co]):
+    """A job with its arguments and options, ready to be enqueued: what `Job.bind(...)` returns.
+
+    Attributes:
+        job: its class.
+        args: the serialised arguments.
+        queue, priority, delay_ms, due_ms: where and when it is to run.
+        options: what `set` overrides for this one job.
+    """
+
+    job: type[Job]
+    args: bytes
+    queue: str
+    priority: int = 0
+    delay_ms: int = 0
+    due_ms: int = 0
+    options: dict[str, int] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        limit = settings().max_payload
+        if len(self.args) > limit:
+            raise PayloadTooLarge(
+                f"the arguments of {self.job.name} take {len(self.args):,} bytes, more than max_payload ({limit:,}): "
+                "pass an id or a reference instead of the data, or raise AIOJOBS_RT_MAX_PAYLOAD"
+            )
+
+    def envelope(self) -> Envelope:
+        """The job as it goes to its adapter, under a fresh id."""
+        if self.priority or self.options:
+            meta = JobMessage("", "", b"", "", priority=self.priority, options=self.options or {}).meta_tail()
+        else:
+            meta = b"}"
+        return Envelope(
+            new_job_id(self.queue),
+            self.queue,
+            self.job.name,
+            self.args,
+            meta,
+            self.priority,
+            self.delay_ms,
+            self.due_ms,
+        )
+
+
+async def deliver(bound: Bound[R_co]) -> JobHandle[R_co]:
+    """Enqueue one job. Errors and cancellation: see `Job.perform_later`."""
+    adapter = adapter_of(bound.job)
+    envelope = bound.envelope()
+    (enqueued,) = await adapter.enqueue((envelope,))
+    return JobHandle(envelope.id, adapter=adapter, load=bound.job.result().load, enqueued=enqueued)
+
+
+async def deliver_all(jobs: Iterable[Bound[Any]]) -> list[JobHandle[Any]]:
+    """Enqueue many jobs: any classes, any queues, any delays.
+
+    They go out in slices of 1,000, one round trip a slice and queue, in order. Every job was checked when it was bound, so a wrong one
+    raises before any is sent.
+
+    Args:
+        jobs: from `Job.bind(...)` or `Job.set(...).bind(...)`.
+
+    Returns:
+        One handle per job, in order.
+
+    Raises:
+        EnqueueError: not all of them are known to be enqueued. Slices before the one that failed are.
+        TypeError: one of `jobs` is not bound.
+    """
+    bound = list(jobs)
+    for job in bound:
+        if not isinstance(job, Bound):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise TypeError(f"perform_all_later takes bound jobs, such as SendWelcome.bind(42); got {job!r}")
+    handles: list[JobHandle[Any]] = []
+    for start in range(0, len(bound), SLICE):
+        slice_ = bound[start : start + SLICE]
+        envelopes = [job.envelope() for job in slice_]
+        by_adapter: dict[int, tuple[Adapter, list[int]]] = {}
+        for index, job in enumerate(slice_):
+            adapter = adapter_of(job.job)
+            by_adapter.setdefault(id(adapter), (adapter, []))[1].append(index)
+        made: list[JobHandle[Any] | None] = [None] * len(slice_)
+        for adapter, indexes in by_adapter.values():
+            enqueued = await adapter.enqueue([envelopes[index] for index in indexes])
+            for index, was_enqueued in zip(indexes, enqueued, strict=True):
+                made[index] = JobHandle(
+                    envelopes[index].id,
+                    adapter=adapter,
+                    load=slice_[index].job.result().load,
+                    enqueued=was_enqueued,
+                )
+        handles += cast("list[JobHandle[Any]]", made)
+    return handles
+
+
+_default_adapters: dict[str, Adapter] = {}
+
+
+def default_adapter() -> Adapter:
+    """The adapter of job classes that name none: Redis at the setting `redis_url`."""
+    url = settings().redis_url.get_secret_value()
+    adapter = _default_adapters.get(url)
+    if adapter is None:
+        from aiojobs_rt.adapters.redis.adapter import RedisAdapter  # noqa: PLC0415 - loaded at first use
+
+        adapter = _default_adapters[url] = RedisAdapter(url)
+    return adapter
+
+
+def adapter_of(job_class: type[Job]) -> Adapter:
+    """The adapter that carries jobs of this class."""
+    return job_class.adapter or default_adapter()

@@ -1,0 +1,98 @@
+"""The buffer between fetcher and slots: what was read and waits for a slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiojobs_rt.worker.served import Delivery
+
+
+class Buffer:
+    """First in, first out. Slots that find it empty wait; the fetcher waits until it runs low.
+
+    Attributes:
+        low: the fetcher is woken when no more than so many are left.
+        idle: how many slots wait.
+    """
+
+    __slots__ = ("_deliveries", "_waiting", "closed", "low", "ran_low")
+
+    def __init__(self) -> None:
+        self._deliveries: deque[Delivery] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.low = 0
+        self.ran_low = asyncio.Event()
+        self.closed = False
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    @property
+    def idle(self) -> int:
+        """How many slots wait for a job."""
+        return len(self._waiting)
+
+    def put(self, deliveries: Iterable[Delivery]) -> None:
+        """Add what was read, in order."""
+        self._deliveries.extend(deliveries)
+        for _ in range(min(len(self._deliveries), len(self._waiting))):
+            self._wake()
+
+    def pop(self) -> Delivery | None:
+        """The next one, or None."""
+        deliveries = self._deliveries
+        if len(deliveries) <= self.low:
+            self.ran_low.set()
+        try:
+            return deliveries.popleft()
+        except IndexError:
+            return None
+
+    async def wait(self) -> None:
+        """Wait until there may be something, or the buffer is closed."""
+        if self.closed:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self.ran_low.set()
+        try:
+            await future
+        except BaseException:
+            if future in self._waiting:
+                self._waiting.remove(future)
+            elif self._deliveries:
+                self._wake()  # this wake was for a slot that goes on
+            raise
+
+    def drain(self, *, older_than: float | None = None) -> list[Delivery]:
+        """Take out everything, or what was read before an instant (time.monotonic())."""
+        taken: list[Delivery] = []
+        deliveries = self._deliveries
+        while deliveries and (older_than is None or deliveries[0].since < older_than):
+            try:
+                taken.append(deliveries.popleft())
+            except IndexError:  # the heartbeat thread takes from it too while the loop stands still
+                break
+        return taken
+
+    def put_back(self, deliveries: list[Delivery]) -> None:
+        """Undo a `drain` from the heartbeat thread; no slot is woken, as the loop stands still."""
+        self._deliveries.extendleft(reversed(deliveries))
+
+    def close(self) -> None:
+        """Let the slots end once it is empty."""
+        self.closed = True
+        while self._waiting:
+            self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return

@@ -1,0 +1,308 @@
+"""The fetcher: reads from the queues' lanes into the buffer, as much as the slots can take.
+
+1. It asks for the free slots, and beyond them for what the slots finish in about 50 ms at the rate that it measures: nothing for slow
+   jobs, hundreds for fast ones.
+2. Queue by queue, in strict or weighted order, it reads lane by lane without blocking. Lanes that a full reply showed not to be needed
+   are left out of the next request.
+3. Only when all are empty, it blocks on all of them at once, for 2 s at most, on a connection of its own. The read is never cancelled: an
+   entry may be on its way. An entry on the worker's wake stream ends it at once.
+4. What has waited in the buffer for 250 ms is put back at no charge.
+
+A connection that broke may have swallowed a reply: then, and when Redis says that more is pending here than is held, the fetcher reads
+its own pending entries and runs those that it does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from redis import exceptions
+
+from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.keys import GROUP, SUSPECTS
+from aiojobs_rt.errors import ConfigurationError
+from aiojobs_rt.worker.served import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from aiojobs_rt.worker.buffer import Buffer
+    from aiojobs_rt.worker.served import Served
+    from aiojobs_rt.worker.settler import Settler
+    from aiojobs_rt.worker.slots import Slots
+    from aiojobs_rt.worker.state import WorkerState
+
+logger = logging.getLogger("aiojobs_rt.fetcher")
+
+BLOCK_MS = 2_000
+AHEAD = 0.05
+MOST_AHEAD = 1_000
+STALE = 0.25
+PAGE = 500
+
+
+class Fetcher:
+    """Fills the buffer of one worker.
+
+    Args:
+        state: the worker's.
+        buffer: where entries go.
+        slots: how many run, and how fast.
+        settler: where stale entries are put back.
+        weights: queue name -> weight for a weighted order; empty: strict, in the order of `state.queues`.
+        register: takes the lease on a queue, and makes its groups.
+        on_empty: called when all queues were found empty and nothing is left to do here.
+    """
+
+    def __init__(
+        self,
+        state: WorkerState,
+        *,
+        buffer: Buffer,
+        slots: Slots,
+        settler: Settler,
+        weights: dict[str, int],
+        register: Callable[[Served], Coroutine[Any, Any, None]],
+        on_empty: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._state = state
+        self._buffer = buffer
+        self._slots = slots
+        self._settler = settler
+        self._weights = weights
+        self._register = register
+        self._on_empty = on_empty
+        self._wire = Wire(state.adapter.endpoint, "aiojobs_rt:fetch")
+        self._blocking = Wire(state.adapter.endpoint, "aiojobs_rt:wait")
+        self._rate = 0.0
+        self._measured_at = time.monotonic()
+        self._measured = 0
+        self._hoarding = False
+        self.resumed = asyncio.Event()
+        self.blocked_on: set[str] = set()
+
+    async def run(self) -> None:
+        """Fetch until the worker is quiet."""
+        while not self._state.quiet:
+            try:
+                await self._recover()
+                want = self._want()
+                if want <= 0:
+                    await self._wait_for_space()
+                    continue
+                readable = self._readable()
+                got = 0
+                for served in readable:
+                    got += await self._read(served, want - got)
+                    if got >= want:
+                        break
+                self._state.redis.succeeded()
+                if not got:
+                    await self._on_empty()
+                    if not self._state.quiet:
+                        await self._block(self._readable())
+            except (Away, ConfigurationError) as error:
+                for served in self._state.queues.values():
+                    served.look_for_phantoms = True
+                await self._state.redis.failed(error)
+            except exceptions.ResponseError as error:
+                await self._heal(error)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._wire.close()
+        await self._blocking.close()
+
+    # -- how much --------------------------------------------------------------------------------
+
+    def _want(self) -> int:
+        if self._settler.overloaded:
+            return 0
+        now = time.monotonic()
+        if now - self._measured_at >= AHEAD:
+            finished = self._slots.finished
+            rate = (finished - self._measured) / (now - self._measured_at)
+            self._rate = rate if rate > self._rate else 0.5 * self._rate + 0.5 * rate
+            self._measured_at, self._measured = now, finished
+        allowance = 0 if self._hoarding else min(int(self._rate * AHEAD), MOST_AHEAD)
+        self._buffer.low = allowance // 2
+        return self._buffer.idle + allowance - len(self._buffer)
+
+    async def _wait_for_space(self) -> None:
+        """Wait until slots are free or the buffer runs low; meanwhile put back what waits for too long."""
+        if self._settler.overloaded:
+            self._settler.less_unsettled.clear()
+            await self._settler.less_unsettled.wait()
+            return
+        self._buffer.ran_low.clear()
+        if self._buffer.idle and not len(self._buffer):
+            return
+        try:
+            async with asyncio.timeout(STALE / 2 if len(self._buffer) else None):
+                await self._buffer.ran_low.wait()
+                self._hoarding = False
+        except TimeoutError:
+            stale = self._buffer.drain(older_than=time.monotonic() - STALE)
+            for delivery in stale:
+                self._settler.release(delivery)
+            if stale:
+                self._hoarding, self._rate = True, 0.0
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _readable(self) -> list[Served]:
+        """The queues that may be read now, in the order of reading."""
+        now = time.monotonic()
+        queues = [
+            served
+            for served in self._state.queues.values()
+            if served.registered and not served.paused and now < served.safe_until()
+        ]
+        if not self._weights or len(queues) < 2:
+            return queues
+        # a weighted shuffle: Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006), keys u^(1/w)
+        return sorted(queues, key=lambda served: -(random.random() ** (1 / self._weights.get(served.name, 1))))  # noqa: S311 - an order
+
+    async def _read(self, served: Served, want: int) -> int:
+        lanes = [lane for lane in served.lanes if lane != SUSPECTS or not served.holds_suspect()]
+        got = 0
+        depth = min(served.depth, len(lanes))
+        start = 0
+        while start < len(lanes) and got < want:
+            some = lanes[start:depth]
+            commands = [self._command(served, (lane,), want - got) for lane in some]
+            since = time.monotonic()
+            replies = await self._wire.call_many(commands)
+            for offset, (lane, reply) in enumerate(zip(some, replies, strict=True)):
+                if isinstance(reply, exceptions.RedisError):
+                    raise reply
+                if reply:
+                    got += self._take(served, lane, reply[0][1], since)
+                    if got >= want:
+                        served.depth = start + offset + 1
+                        return got
+            start, depth = depth, len(lanes)
+        served.depth = len(served.lanes)
+        return got
+
+    async def _block(self, queues: list[Served]) -> None:
+        if not queues:
+            self.resumed.clear()
+            try:
+                async with asyncio.timeout(0.1):
+                    await self.resumed.wait()
+            except TimeoutError:
+                pass
+            return
+        # a consumer is named after worker and epoch: queues of one epoch share a read, others wait their turn
+        consumer = queues[0].consumer
+        together = [served for served in queues if served.consumer == consumer]
+        streams = {
+            served.keys.lane(lane): (served, lane)
+            for served in together
+            for lane in served.lanes
+            if lane != SUSPECTS or not served.holds_suspect()
+        }
+        wakes = [served.keys.wake + consumer for served in together]
+        since = time.monotonic()
+        soonest = min(served.safe_until() for served in together) - since
+        block_ms = max(1, min(BLOCK_MS, int(soonest * 1000) - 100))
+        names = [*streams, *wakes]
+        self.blocked_on = {served.name for served in together}
+        try:
+            reply = await self._blocking.call(
+                "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", max(1, self._buffer.idle // len(streams)),
+                "BLOCK", block_ms, "STREAMS", *names, *([">"] * len(names)),
+                timeout=block_ms / 1000 + 2,
+            )  # fmt: skip
+        finally:
+            self.blocked_on = set()
+        for name, entries in reply or ():
+            found = streams.get(name.decode())
+            if found is None:
+                await self._wire.call("XACK", name, GROUP, *(entry for entry, _ in entries))
+            else:
+                self._take(*found, entries, since)
+
+    def _command(self, served: Served, lanes: tuple[str, ...], count: int) -> tuple[str | int, ...]:
+        if lanes[0] == SUSPECTS:
+            count = 1
+        return (
+            "XREADGROUP", "GROUP", GROUP, served.consumer, "COUNT", count,
+            "STREAMS", *(served.keys.lane(lane) for lane in lanes), *([">"] * len(lanes)),
+        )  # fmt: skip
+
+    def _take(self, served: Served, lane: str, entries: list[Any], since: float) -> int:
+        held = served.held[lane]
+        deliveries: list[Delivery] = []
+        for entry, fields in entries:
+            delivery = held[entry] = Delivery(served, lane, entry, fields or [], since)
+            deliveries.append(delivery)
+        if self._state.quiet:
+            for delivery in deliveries:
+                self._settler.release(delivery)
+        else:
+            self._buffer.put(deliveries)
+        return len(deliveries)
+
+    # -- phantoms --------------------------------------------------------------------------------
+
+    async def _recover(self) -> None:
+        """Run what Redis has delivered here without this worker knowing."""
+        for served in self._state.queues.values():
+            if served.look_for_phantoms and served.registered and time.monotonic() < served.safe_until():
+                for lane in served.lanes:
+                    await self._recover_lane(served, lane)
+                served.look_for_phantoms = False
+                served.suspicious = 0
+
+    async def _recover_lane(self, served: Served, lane: str) -> None:
+        last: bytes | str = "0"
+        while True:
+            known = set(served.held[lane])  # held when the read was sent, or when it is answered
+            since = time.monotonic()
+            reply = await self._wire.call(
+                "XREADGROUP", "GROUP", GROUP, served.consumer, "COUNT", PAGE, "STREAMS", served.keys.lane(lane), last
+            )
+            entries: list[Any] = reply[0][1] if reply else []
+            if not entries:
+                return
+            last = entries[-1][0]
+            known.update(served.held[lane], served.settled_lately(lane))
+            unknown = [(entry, fields) for entry, fields in entries if entry not in known]
+            again = [entry for entry, _ in entries if entry not in served.held[lane] and entry in known]
+            if again:
+                # settled before, by a Redis that has forgotten it since (failover): done is done
+                lately = served.settled_lately(lane)
+                done = [entry for entry in again if entry in lately]
+                if done:
+                    await self._wire.call("XACK", served.keys.lane(lane), GROUP, *done)
+                    await self._wire.call("XDEL", served.keys.lane(lane), *done)
+            gone = [entry for entry, fields in unknown if not fields]
+            if gone:
+                await self._wire.call("XACK", served.keys.lane(lane), GROUP, *gone)
+            found = [(entry, fields) for entry, fields in unknown if fields]
+            if found:
+                logger.warning(
+                    "queue %s: %d job(s) were delivered here in a reply that was lost; they are run now", served.name, len(found)
+                )
+                self._take(served, lane, found, since)
+
+    async def _heal(self, error: exceptions.ResponseError) -> None:
+        """After a group or stream was destroyed under us, or something worse."""
+        text = str(error)
+        if "NOGROUP" in text or "UNBLOCKED" in text or "no longer exists" in text:
+            logger.warning("a stream or its group is gone (%s); it is made again", text[:200])
+            try:
+                for served in list(self._state.queues.values()):
+                    await self._register(served)
+            except (Away, ConfigurationError) as away:
+                await self._state.redis.failed(away)
+            except exceptions.ResponseError as worse:
+                await self._state.redis.failed(worse)
+            return
+        await self._state.redis.failed(error)

@@ -1,0 +1,284 @@
+"""The heartbeat: a thread with a connection of its own, which renews the leases also while the event loop stands still.
+
+* Every third of a lease it renews the lease on each queue. A lease that was lost is reported to the loop.
+* A loop that has not moved for a second is reported, with the job that blocks it and its stack, and what waits in the buffer goes
+  back to the queue.
+* After `stall_limit` it renews no more: a wedged worker loses its jobs in the end.
+* It enforces the deadline of the shutdown: `on_deadline` is called from here when the loop does not get there.
+
+A C call that holds the GIL for a whole lease stops this thread too; that is a known limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.client import Redis
+from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.retry import Retry
+
+from aiojobs_rt.adapters.redis.connection import AWAY
+from aiojobs_rt.adapters.redis.keys import control_channel
+from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.errors import ConfigurationError
+from aiojobs_rt.settings import settings
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from types import FrameType
+
+    from aiojobs_rt.worker.buffer import Buffer
+    from aiojobs_rt.worker.served import Delivery, Served
+    from aiojobs_rt.worker.state import WorkerState
+
+logger = logging.getLogger("aiojobs_rt.heartbeat")
+
+TICK = 0.25
+STALL = 1.0
+
+
+class Heartbeat:
+    """Renews the leases of one worker.
+
+    Args:
+        state: the worker's.
+        loop: the worker's event loop, which must be running in the calling thread.
+        buffer: what to put back when the loop stands still.
+        stall_limit: seconds.
+        on_lost: called in the loop with a queue and the consumer whose lease on it was lost, and whether Redis has forgotten it.
+        on_deadline: called in this thread when the shutdown takes longer than it may.
+    """
+
+    def __init__(
+        self,
+        state: WorkerState,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        buffer: Buffer,
+        stall_limit: float,
+        on_lost: Callable[[Served, str, bool], None],
+        on_deadline: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._loop = loop
+        self._buffer = buffer
+        self._stall_limit = stall_limit
+        self._on_lost = on_lost
+        self._on_deadline = on_deadline
+        self._loop_thread = threading.get_ident()
+        self._thread = threading.Thread(target=self._run, name="aiojobs_rt:heartbeat", daemon=True)
+        self._stop = threading.Event()
+        self._moved_at = time.monotonic()
+        self._asked = False
+        self._stalled = False
+        self._gave_up = False
+        self._client: Redis | None = None
+        self._call = secrets.token_urlsafe(9)
+        self._calls = 0
+        self.deadline: float | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        self._stop.set()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end, for so many seconds."""
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        renewed_at = time.monotonic()
+        pause = self._state.lease / 3
+        while not self._stop.wait(min(TICK, self._state.lease / 12)):
+            now = time.monotonic()
+            if self.deadline is not None and now > self.deadline:
+                self._on_deadline()
+                self.deadline = None
+            self._watch_loop(now)
+            if now - renewed_at >= pause and not self._gave_up:
+                renewed_at = now
+                pause = self._state.lease / 3 if self._renew_all() else min(1.0, self._state.lease / 12)
+        if self._client is not None:
+            self._client.close()
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    def _renew_all(self) -> bool:
+        """Renew on every queue; whether all were answered."""
+        try:
+            client = self._connect()
+            for served in list(self._state.queues.values()):
+                if served.registered:
+                    self._renew(client, served)
+        except (*AWAY, exceptions.RedisError, ConfigurationError):
+            # the loop's own calls report that Redis is away, and its beat renews when this thread can't
+            self._disconnect()
+            return False
+        return True
+
+    def _renew(self, client: Redis, served: Served) -> None:
+        keys, consumer = served.keys, served.consumer
+        sent = time.monotonic()
+        state, _ = self._evaluate(
+            client,
+            "renew",
+            [keys.workers, keys.grace, keys.wake + consumer, keys.stats],
+            [consumer, int(served.lease * 1000), grace_ms(served.lease), served.born],
+        )
+        if state == b"held":
+            if served.consumer == consumer:
+                served.deadline = sent + served.lease
+        else:
+            self._loop.call_soon_threadsafe(self._on_lost, served, consumer, state == b"forgotten")
+
+    def _evaluate(self, client: Redis, name: str, keys: list[str], arguments: list[Any]) -> Any:
+        found = script(name)
+        try:
+            return client.execute_command("EVALSHA", found.sha, len(keys), *keys, *arguments)
+        except exceptions.NoScriptError:
+            return client.execute_command("EVAL", found.source, len(keys), *keys, *arguments)
+
+    def _connect(self) -> Redis:
+        if self._client is None:
+            arguments = self._state.adapter.endpoint.resolve()
+            kind = {
+                "SSLConnection": SSLConnection,
+                "UnixDomainSocketConnection": UnixDomainSocketConnection,
+            }.get(getattr(arguments.pop("connection_class", None), "__name__", ""), Connection)
+            patience = max(0.5, min(5.0, self._state.lease / 6))
+            arguments.update(
+                socket_timeout=patience,
+                socket_connect_timeout=patience,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+                client_name="aiojobs_rt:heartbeat",
+                driver_info=None,
+            )
+            self._client = Redis(connection_pool=ConnectionPool(connection_class=kind, max_connections=1, **arguments))
+        return self._client
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.connection_pool.disconnect()
+            client.close()
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def _watch_loop(self, now: float) -> None:
+        if not self._asked:
+            self._asked = True
+            self._moved_at = now
+            try:
+                self._loop.call_soon_threadsafe(self._moved)
+            except RuntimeError:  # the loop is closed
+                self._stop.set()
+            return
+        silent = now - self._moved_at
+        if silent > STALL and not self._stalled:
+            self._stalled = True
+            self._report_stall(silent)
+            self._put_back_buffer()
+        if silent > self._stall_limit and not self._gave_up:
+            self._gave_up = True
+            logger.critical(
+                "the event loop has stood still for %.0f s (stall_limit): the leases are no longer renewed, and other workers take "
+                "over this worker's jobs",
+                silent,
+            )
+
+    def _moved(self) -> None:
+        self._asked = False
+        if self._stalled:
+            logger.warning("the event loop moves again after %.1f s", time.monotonic() - self._moved_at)
+        self._stalled = self._gave_up = False
+
+    def _report_stall(self, silent: float) -> None:
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way to another thread's stack
+        if frame is None:
+            return
+        job = _job_of(frame)
+        stack = "".join(traceback.format_stack(frame, limit=12))
+        logger.error(
+            "the event loop has stood still for %.1f s: %s blocks it; move blocking work to a thread "
+            "(await anyio.to_thread.run_sync(...)). Its stack:\n%s",
+            silent,
+            job or "something that is no job",
+            stack,
+        )
+
+    def _put_back_buffer(self) -> None:
+        taken = self._buffer.drain()
+        by_queue: dict[str, list[Delivery]] = {}
+        for delivery in taken:
+            if delivery.consumer == delivery.served.consumer:
+                delivery.gone = True
+                by_queue.setdefault(delivery.served.name, []).append(delivery)
+        for deliveries in by_queue.values():
+            try:
+                self._release(deliveries)
+            except (*AWAY, exceptions.RedisError, ConfigurationError) as error:
+                logger.warning("the buffer could not be put back: %s", error)
+                for delivery in deliveries:
+                    delivery.gone = False
+                self._buffer.put_back(deliveries)
+                self._disconnect()
+
+    def _release(self, deliveries: list[Delivery]) -> None:
+        served = deliveries[0].served
+        keys, options = served.keys, settings()
+        self._calls += 1
+        arguments: list[Any] = [
+            self._calls, control_channel(self._state.adapter.prefix), served.name, options.recent, options.dead_max_jobs,
+            int(options.dead_max_age * 1000),
+        ]  # fmt: skip
+        lanes = sorted({delivery.lane for delivery in deliveries})
+        arguments.append(len(lanes))
+        for lane in lanes:
+            arguments += (lane, "", "released")
+        for delivery in deliveries:
+            job_id = delivery.fields[1] if len(delivery.fields) > 1 else b""
+            arguments += (lanes.index(delivery.lane) + 1, delivery.entry, job_id, b"", b"", b"", b"", b"")
+        self._evaluate(
+            self._connect(),
+            "settle",
+            [
+                keys.stream, keys.index, keys.call + self._call, keys.recent, keys.stats, keys.retries, keys.parked, keys.dead,
+                keys.cancelled, keys.lanes, keys.outgoing, keys.scheduled, keys.result, keys.errors, keys.moved,
+            ],
+            arguments,
+        )  # fmt: skip
+        self._loop.call_soon_threadsafe(_let_go, deliveries)
+
+
+def grace_ms(lease: float) -> int:
+    """For how long nobody reclaims after Redis was away: a third of a lease, at least 5 s."""
+    return int(max(lease / 3, 5.0) * 1000)
+
+
+def _let_go(deliveries: list[Delivery]) -> None:
+    for delivery in deliveries:
+        delivery.served.held[delivery.lane].pop(delivery.entry, None)
+
+
+def _job_of(frame: FrameType | None) -> str:
+    """The job whose run is on a stack: the `message` of `execute`."""
+    while frame is not None:
+        if frame.f_code.co_name == "execute" and frame.f_code.co_filename.endswith("execution.py"):
+            message = frame.f_locals.get("message")
+            if message is not None:
+                return f"job {message.id} ({message.job})"
+        frame = frame.f_back
+    return ""

@@ -1,0 +1,146 @@
+"""What a worker knows of a queue that it serves: its lease, its lanes, and every entry that it holds.
+
+A `Delivery` is held from the moment it was read until Redis has settled it; what Redis says is pending here and is not held is a phantom.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from aiojobs_rt.adapters.redis.keys import RETURNED, SUSPECTS, queue_keys
+from aiojobs_rt.core.message import JobMessage, parse
+
+REMEMBER_CANCELS = 60.0
+REMEMBER_SETTLED = 20_000
+
+
+class Delivery:
+    """An entry of a stream that was delivered to this worker."""
+
+    __slots__ = ("consumer", "entry", "fields", "gone", "lane", "message", "served", "since")
+
+    def __init__(self, served: Served, lane: str, entry: bytes, fields: list[bytes], since: float) -> None:
+        self.served = served
+        self.consumer = served.consumer
+        self.lane = lane
+        self.entry = entry
+        self.fields = fields
+        self.since = since
+        self.gone = False
+        self.message: JobMessage | None = None
+
+    def read(self) -> JobMessage:
+        """Its message.
+
+        Raises:
+            MalformedMessage: it holds none.
+            NewerMessage: for a newer worker.
+        """
+        if self.message is None:
+            fields = self.fields
+            if len(fields) == 8 and fields[0] == b"id" and fields[6] == b"meta":
+                self.message = parse(fields[1], fields[3], fields[5], fields[7], queue=self.served.name)
+            else:
+                self.message = parse(b"", b"", b"", b"", queue=self.served.name)
+        return self.message
+
+
+class Served:
+    """A queue, as one worker serves it.
+
+    Args:
+        name: the queue's name.
+        worker: the worker's name; consumers are named after it and an epoch, so that a lost lease is never taken for a held one.
+        prefix: what all keys begin with.
+        lease: seconds.
+    """
+
+    def __init__(self, name: str, *, worker: str, prefix: str, lease: float) -> None:
+        self.name = name
+        self.keys = queue_keys(prefix, name)
+        self.lease = lease
+        self.worker = worker
+        self.epoch = 0
+        self.consumer = f"{worker}.0"
+        self.registered = False
+        self.born = b""
+        self.deadline = 0.0
+        """time.monotonic() until which the lease is known to hold: when the last answered renewal was sent, plus the lease."""
+        self.paused = False
+        self.lanes: list[str] = [""]
+        """In the order in which they are read."""
+        self.held: dict[str, dict[bytes, Delivery]] = {"": {}}
+        self.remembered: deque[tuple[float, str, list[bytes]]] = deque()
+        self.cancels: dict[str, float] = {}
+        self.suspicious = 0
+        """How many beats running Redis had more pending for this consumer than is held."""
+        self.look_for_phantoms = False
+        self.depth = 1_000
+        """How many lanes a read asks for at first: a full reply shows which suffice."""
+
+    def safe_until(self) -> float:
+        """No read and no job starts after this (time.monotonic): the lease could pass meanwhile."""
+        return self.deadline - self.lease / 6
+
+    def hold(self, delivery: Delivery) -> None:
+        """Note that an entry is here."""
+        self.held.setdefault(delivery.lane, {})[delivery.entry] = delivery
+
+    def let_go(self, lane: str, entries: list[bytes]) -> None:
+        """Note that entries were settled, and remember them for a lease: a Redis that failed over may have forgotten it."""
+        held = self.held[lane]
+        for entry in entries:
+            held.pop(entry, None)
+        now = time.monotonic()
+        self.remembered.append((now, lane, entries))
+        while self.remembered and (
+            now - self.remembered[0][0] > self.lease or len(self.remembered) > REMEMBER_SETTLED // 100
+        ):
+            self.remembered.popleft()
+
+    def settled_lately(self, lane: str) -> set[bytes]:
+        """Entries of a lane that were settled within the last lease, as far as they are remembered."""
+        return {entry for _, settled_lane, entries in self.remembered if settled_lane == lane for entry in entries}
+
+    def holds_suspect(self) -> bool:
+        """Whether a job that may have crashed two workers is here: one at a time."""
+        return bool(self.held.get(SUSPECTS))
+
+    def count_held(self, lane: str) -> int:
+        """How many entries of a lane are here."""
+        return len(self.held.get(lane, ()))
+
+    def set_lanes(self, named: list[str]) -> None:
+        """Take over the lanes that Redis names, in order of priority; the main lane stands at priority 0."""
+        ahead = [lane for lane in named if lane in (RETURNED, SUSPECTS)]
+        numbered = sorted(int(lane[1:]) for lane in named if lane not in (RETURNED, SUSPECTS))
+        self.lanes = [
+            *ahead,
+            *(f"p{number}" for number in numbered if number < 0),
+            "",
+            *(f"p{number}" for number in numbered if number > 0),
+        ]
+        for lane in self.lanes:
+            self.held.setdefault(lane, {})
+
+    def note_cancel(self, job_id: str) -> None:
+        """Remember a cancel for a while: the job may be on its way here."""
+        now = time.monotonic()
+        self.cancels[job_id] = now
+        if len(self.cancels) > 1000 or now - next(iter(self.cancels.values())) > REMEMBER_CANCELS:
+            self.cancels = {key: at for key, at in self.cancels.items() if now - at <= REMEMBER_CANCELS}
+
+    def next_epoch(self) -> None:
+        """Begin anew under another consumer's name, after the lease was lost. What is held of the old one is no longer ours."""
+        self.epoch += 1
+        self.consumer = f"{self.worker}.{self.epoch}"
+        self.registered = False
+        self.deadline = 0.0
+        self.suspicious = 0
+        for held in self.held.values():
+            held.clear()
+        self.remembered.clear()
+
+
+__all__ = ["Delivery", "Served"]

@@ -1,0 +1,318 @@
+"""The settler: outcomes go to Redis, in one round trip for all that have gathered. Nothing is done before it is settled.
+
+1. A slot puts a delivery and its outcome; both wait in the batcher of their queue.
+2. The batcher sends one numbered call at a time: settle.lua acks each entry and does what its outcome asks for, or drops it when the
+   entry is no longer this worker's. (G3)
+3. A call without an answer is sent again until it is answered, however long that takes. (G11) An error reply is no outage: then the jobs
+   go one by one, and the one that Redis refuses is reported, kept, and tried again at each beat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import orjson
+from redis import exceptions
+
+from aiojobs_rt.adapters.redis.adapter import SUCCEEDED_RECORD
+from aiojobs_rt.adapters.redis.batching import Batcher
+from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.keys import control_channel
+from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Discarded, Outcome, Released, Retried, Snoozed
+from aiojobs_rt.errors import ConfigurationError
+from aiojobs_rt.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiojobs_rt.adapters.redis.connection import Argument
+    from aiojobs_rt.worker.served import Delivery, Served
+    from aiojobs_rt.worker.state import WorkerState
+
+logger = logging.getLogger("aiojobs_rt.settler")
+
+TOO_MUCH_UNSETTLED = 5_000
+
+
+class Settlement:
+    """A delivery and what settle.lua is told of it."""
+
+    __slots__ = ("delivery", "extra", "record", "size", "verb")
+
+    def __init__(self, delivery: Delivery, verb: str, record: bytes, extra: tuple[Argument, ...]) -> None:
+        self.delivery = delivery
+        self.verb = verb
+        self.record = record
+        self.extra = extra
+        self.size = 200 if not extra else 300 + sum(len(part) for part in extra if not isinstance(part, int))
+
+
+class Settler:
+    """Settles for all queues of a worker.
+
+    Args:
+        state: the worker's.
+        on_crossing: called after a job was sent to another queue, with the queue it left.
+    """
+
+    def __init__(self, state: WorkerState, *, on_crossing: Callable[[Served], None]) -> None:
+        self._state = state
+        self._on_crossing = on_crossing
+        self._queues: dict[str, _Queue] = {}
+        self.unsettled = 0
+        self.less_unsettled = asyncio.Event()
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether so much is unsettled that nothing more should be fetched."""
+        return self.unsettled >= TOO_MUCH_UNSETTLED
+
+    def put(
+        self, delivery: Delivery, outcome: Outcome, began: float, ended: float, *, keep_meta: bool = False
+    ) -> None:
+        """Settle a delivery, soon.
+
+        Args:
+            delivery: what was delivered.
+            outcome: what became of it.
+            began: when its run began, time.monotonic().
+            ended: when it ended.
+            keep_meta: its meta stays as it is on the wire: it could not be read.
+        """
+        if delivery.gone:
+            return
+        self.unsettled += 1
+        if outcome is SUCCEEDED and (message := delivery.message) is not None and not message.failures:
+            verb: str = "succeeded"
+            extra: tuple[Argument, ...] = ()
+            record = self._record(delivery, verb, began, ended)
+        else:
+            verb, extra, record = self._explain(delivery, outcome, began, ended, keep_meta=keep_meta)
+        self._queue(delivery.served).batcher.add(Settlement(delivery, verb, record, extra))
+
+    def release(self, delivery: Delivery, meta: bytes = b"") -> None:
+        """Put a delivery back onto its queue, before all others; at no charge unless `meta` says otherwise."""
+        if delivery.gone:
+            return
+        delivery.gone = True
+        self.unsettled += 1
+        self._queue(delivery.served).batcher.add(Settlement(delivery, "released", b"", (meta, b"", b"", b"")))
+
+    def release_unsafe(self, delivery: Delivery) -> None:
+        """Put back what may not start because its lease could pass meanwhile. After a lost lease it is not ours to put back."""
+        if delivery.consumer == delivery.served.consumer:
+            self.release(delivery)
+
+    async def flush(self) -> None:
+        """Wait until everything that was put is settled."""
+        for queue in self._queues.values():
+            queue.retry_kept()
+            await queue.batcher.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for queue in self._queues.values():
+            await queue.wire.close()
+
+    def retry_kept(self) -> None:
+        """Try once more what Redis refused to settle."""
+        for queue in self._queues.values():
+            queue.retry_kept()
+
+    def _queue(self, served: Served) -> _Queue:
+        queue = self._queues.get(served.name)
+        if queue is None:
+            queue = self._queues[served.name] = _Queue(self, self._state, served, self._on_crossing)
+        return queue
+
+    def settled(self, count: int) -> None:
+        """Note that so many were answered."""
+        self.unsettled -= count
+        self.less_unsettled.set()
+
+    def _record(self, delivery: Delivery, verb: str, began: float, ended: float, reason: str = "") -> bytes:
+        message = delivery.message
+        assert message is not None  # noqa: S101 - what ran was read
+        now_ms = self._state.clock.now_ms()
+        took = ended - began
+        line: list[str | int] = [
+            message.id,
+            message.job,
+            verb,
+            message.enqueued_at_ms,
+            now_ms - int(took * 1000),
+            int(took * 1_000_000),
+            self._state.name,
+        ]
+        if reason:
+            line.append(reason[:500])
+        return orjson.dumps(line)
+
+    def _explain(
+        self, delivery: Delivery, outcome: Outcome, began: float, ended: float, *, keep_meta: bool
+    ) -> tuple[str, tuple[Argument, ...], bytes]:
+        """Verb, its four arguments and the line for the recently finished, as settle.lua takes them."""
+        match outcome:
+            case Retried(message, delay_ms, error, queue):
+                if keep_meta:
+                    meta = delivery.fields[7] if len(delivery.fields) == 8 else b""
+                else:
+                    meta = message.meta()
+                if error:
+                    logger.warning("job %s (%s) failed and is retried in %.1f s", message.id, message.job, delay_ms / 1000)
+                return "retried", (delay_ms, meta, error, queue or ""), b""
+            case Snoozed(message, delay_ms):
+                return "snoozed", (delay_ms, message.meta(), "", ""), b""
+            case Released(message):
+                return "released", (message.meta(), "", "", ""), b""
+            case Dead(message, reason, error, keep_ms):
+                logger.error("job %s (%s) is dead: %s", message.id, message.job, reason)
+                meta = b"" if keep_meta else message.meta()
+                summary = _summary(error)
+                value = orjson.dumps({"outcome": "dead", "error": summary}) if keep_ms else b""
+                return "dead", (meta, error, keep_ms, value), self._record(delivery, "dead", began, ended, summary)
+            case Discarded(reason, keep_ms):
+                value = orjson.dumps({"outcome": "discarded", "error": reason}) if keep_ms else b""
+                record = self._record(delivery, "discarded", began, ended, reason)
+                return "discarded", (keep_ms, value, "", ""), record
+            case Cancelled(keep_ms):
+                value = orjson.dumps({"outcome": "cancelled", "error": ""}) if keep_ms else b""
+                return "cancelled", (keep_ms, value, "", ""), self._record(delivery, "cancelled", began, ended)
+            case _:
+                history = "1" if delivery.message is not None and delivery.message.failures else ""
+                value = b"" if outcome.result is None else SUCCEEDED_RECORD + outcome.result + b"}"
+                record = self._record(delivery, "succeeded", began, ended)
+                return "kept", (outcome.keep_ms, value, history, ""), record
+
+
+class _Queue:
+    """One queue's settle calls, numbered, by one connection."""
+
+    def __init__(
+        self, settler: Settler, state: WorkerState, served: Served, on_crossing: Callable[[Served], None]
+    ) -> None:
+        self._settler = settler
+        self._state = state
+        self._served = served
+        self._on_crossing = on_crossing
+        self._numbers: dict[str, int] = {}
+        self._kept: list[Settlement] = []
+        self._refused: set[bytes] = set()
+        self.wire = Wire(state.adapter.endpoint, "aiojobs_rt:settle")
+        self.batcher: Batcher[Settlement, bool] = Batcher(self._send, measure=lambda item: (1, item.size))
+
+    def retry_kept(self) -> None:
+        kept, self._kept = self._kept, []
+        for item in kept:
+            self.batcher.add(item)
+
+    async def _send(self, items: list[Settlement]) -> list[bool]:
+        """Settle a batch; items of an earlier epoch go as that consumer's calls, and are lost."""
+        consumer = items[0].delivery.consumer
+        if any(item.delivery.consumer != consumer for item in items):
+            answers: dict[int, bool] = {}
+            for name in {item.delivery.consumer for item in items}:
+                mine = [item for item in items if item.delivery.consumer == name]
+                for item, answer in zip(mine, await self._settle(mine, name), strict=True):
+                    answers[id(item)] = answer
+            return [answers[id(item)] for item in items]
+        return await self._settle(items, consumer)
+
+    async def _settle(self, items: list[Settlement], consumer: str) -> list[bool]:
+        try:
+            answer = await self._call(items, consumer)
+        except exceptions.ResponseError as error:
+            if len(items) > 1:
+                return [(await self._settle([item], consumer))[0] for item in items]
+            self._keep(items[0], error)
+            return [False]
+        self._note(items, answer, consumer)
+        return [True] * len(items) if not answer else [flag == 49 for flag in answer]
+
+    async def _call(self, items: list[Settlement], consumer: str) -> bytes:
+        keys = self._served.keys
+        number = self._numbers[consumer] = self._numbers.get(consumer, 0) + 1
+        arguments = self._pack(items, number)
+        names = (
+            keys.stream, keys.index, keys.call + consumer, keys.recent, keys.stats, keys.retries, keys.parked, keys.dead,
+            keys.cancelled, keys.lanes, keys.outgoing, keys.scheduled, keys.result, keys.errors, keys.moved,
+        )  # fmt: skip
+        while True:
+            try:
+                answer: bytes = await self.wire.run(script("settle"), names, arguments)
+            except (Away, ConfigurationError) as error:
+                await self._state.redis.failed(error)
+            else:
+                self._state.redis.succeeded()
+                return answer
+
+    def _pack(self, items: list[Settlement], number: int) -> list[Argument]:
+        options = settings()
+        kinds: dict[tuple[str, bytes, str], int] = {}
+        head: list[Argument] = []
+        body: list[Argument] = []
+        for item in items:
+            delivery = item.delivery
+            message = delivery.message
+            fields = delivery.fields
+            name = fields[3] if len(fields) == 8 else b""
+            key = (delivery.lane, name, item.verb)
+            kind = kinds.get(key)
+            if kind is None:
+                kind = kinds[key] = len(kinds) + 1
+                head += key
+            body += (kind, delivery.entry, message.id if message is not None else fields[1], item.record)
+            if item.extra:
+                body += item.extra
+        return [
+            number,
+            control_channel(self._state.adapter.prefix),
+            self._served.name,
+            options.recent,
+            options.dead_max_jobs,
+            int(options.dead_max_age * 1000),
+            len(kinds),
+            *head,
+            *body,
+        ]
+
+    def _note(self, items: list[Settlement], answer: bytes, consumer: str) -> None:
+        served = self._served
+        if consumer == served.consumer:
+            by_lane: dict[str, list[bytes]] = {}
+            for item in items:
+                by_lane.setdefault(item.delivery.lane, []).append(item.delivery.entry)
+            for lane, entries in by_lane.items():
+                served.let_go(lane, entries)
+        self._settler.settled(len(items))
+        lost = answer.count(b"0")
+        if lost:
+            logger.warning(
+                "queue %s: Redis no longer counted %d finished job(s) as this worker's (reclaimed, or its data was lost); "
+                "their outcomes are dropped",
+                served.name,
+                lost,
+            )
+        if any(item.verb == "retried" and item.extra[3] for item in items):
+            self._on_crossing(served)
+
+    def _keep(self, item: Settlement, error: Exception) -> None:
+        entry = item.delivery.entry
+        if entry not in self._refused:
+            self._refused.add(entry)
+            message = item.delivery.message
+            logger.error(
+                "Redis refuses to settle job %s (%s): %s; it is kept and tried again",
+                message.id if message else "?",
+                item.verb,
+                error,
+            )
+        self._kept.append(item)
+
+
+def _summary(error: bytes) -> str:
+    fields = orjson.loads(error)
+    return f"{fields['error']}: {fields['message']}"[:500]

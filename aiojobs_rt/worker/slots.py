@@ -1,0 +1,267 @@
+"""Slots: N runner tasks, fed from the buffer; N is how many jobs run at once.
+
+1. A slot takes the next delivery. A malformed one, one of an unknown class, a cancelled one ends here.
+2. It runs the job (`core/execution.py`) in a context that no other job has touched.
+3. It hands the outcome to the settler and takes the next.
+
+A slot is spawned once, not per job. One sweeper keeps all jobs' timeouts. A job that is halted (timeout, cancel, stopping worker, lost
+lease) is cancelled once, like any asyncio task, so that its `finally` blocks may await; one that ignores it for 10 s is reported stuck
+and its slot replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING
+
+from aiojobs_rt.core import registry
+from aiojobs_rt.core.context import Cell, running
+from aiojobs_rt.core.execution import Halt, HaltReason, Runtime, error_record, execute, unknown_class
+from aiojobs_rt.core.message import JobMessage, MalformedMessage, NewerMessage
+from aiojobs_rt.core.outcome import Cancelled, Dead, Outcome, Retried
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+
+    from aiojobs_rt.worker.buffer import Buffer
+    from aiojobs_rt.worker.served import Delivery
+    from aiojobs_rt.worker.settler import Settler
+
+logger = logging.getLogger("aiojobs_rt.slots")
+
+YIELD_AFTER = 0.005
+STUCK_AFTER = 10.0
+NEVER = float("inf")
+
+
+class Slot:
+    """One runner.
+
+    Attributes:
+        delivery: what it runs now.
+        started: time.monotonic() of its start.
+        deadline: time.monotonic() at which it has run too long.
+    """
+
+    __slots__ = ("cell", "deadline", "delivery", "halt", "halted_at", "retired", "started", "task")
+
+    def __init__(self) -> None:
+        self.halt = Halt()
+        self.cell = Cell()
+        self.task: asyncio.Task[None] | None = None
+        self.delivery: Delivery | None = None
+        self.started = 0.0
+        self.deadline = NEVER
+        self.halted_at = NEVER
+        self.retired = False
+
+
+class Slots:
+    """All slots of a worker.
+
+    Args:
+        concurrency: how many.
+        buffer: where they take from.
+        settler: where outcomes go.
+        runtime: what a run needs to know.
+    """
+
+    def __init__(self, concurrency: int, *, buffer: Buffer, settler: Settler, runtime: Runtime) -> None:
+        self.concurrency = concurrency
+        self.finished = 0
+        self._buffer = buffer
+        self._settler = settler
+        self._runtime = runtime
+        self._slots: set[Slot] = set()
+        self._sweep = asyncio.Event()
+        self._next_sweep = NEVER
+        self._all_idle = asyncio.Event()
+
+    async def run(self, group: TaskGroup) -> None:
+        """Start all slots in the group; sweep until cancelled."""
+        for _ in range(self.concurrency):
+            self._spawn(group)
+        while True:
+            await self._sweep_loop(group)
+
+    @property
+    def running(self) -> list[Delivery]:
+        """What runs now."""
+        return [slot.delivery for slot in self._slots if slot.delivery is not None]
+
+    def halt(self, reason: HaltReason, which: Callable[[Delivery], bool]) -> int:
+        """Interrupt the running jobs for which `which` holds; how many."""
+        found = [slot for slot in self._slots if slot.delivery is not None and which(slot.delivery)]
+        for slot in found:
+            self._halt(slot, reason)
+        return len(found)
+
+    async def wait_idle(self) -> None:
+        """Wait until no job runs."""
+        while any(slot.delivery is not None for slot in self._slots):
+            self._all_idle.clear()
+            await self._all_idle.wait()
+
+    def _spawn(self, group: TaskGroup) -> None:
+        slot = Slot()
+        self._slots.add(slot)
+        # a fresh context: what a job left in its slot's is never seen by another
+        Context().run(group.start_soon, self._run_slot, slot, group)
+
+    async def _run_slot(self, slot: Slot, group: TaskGroup) -> None:
+        slot.task = asyncio.current_task()
+        running.set(slot.cell)
+        baseline = copy_context()
+        buffer, settler = self._buffer, self._settler
+        yielded = time.monotonic()
+        try:
+            while True:
+                delivery = buffer.pop()
+                if delivery is None:
+                    if buffer.closed:
+                        return
+                    await buffer.wait()
+                    yielded = time.monotonic()
+                    continue
+                outcome: Outcome | None
+                began = time.monotonic()
+                if began > delivery.served.safe_until():
+                    settler.release_unsafe(delivery)
+                    continue
+                try:
+                    message = delivery.read()
+                except (MalformedMessage, NewerMessage) as error:
+                    self._settle_unreadable(delivery, error)
+                    continue
+                job_class = registry.resolve(message.job)
+                if job_class is None:
+                    settler.put(delivery, unknown_class(message, self._runtime), began, began)
+                    continue
+                if delivery.served.cancels and message.id in delivery.served.cancels:
+                    settler.put(delivery, Cancelled(job_class.options().keep_ms), began, began)
+                    continue
+                slot.delivery = delivery
+                slot.started = began
+                slot.cell.message = message
+                timeout_ms = job_class.options().timeout_ms
+                if message.options:
+                    timeout_ms = message.options.get("timeout", timeout_ms)
+                if timeout_ms:
+                    self._set_deadline(slot, began + timeout_ms / 1000)
+                outcome = await execute(message, job_class, slot.halt, self._runtime)
+                now = time.monotonic()
+                slot.delivery = slot.cell.message = None
+                self.finished += 1
+                if slot.halt.reason:
+                    self._unhalt(slot)
+                slot.deadline = NEVER
+                if outcome is not None:
+                    settler.put(delivery, outcome, began, now)
+                if slot.retired:
+                    return
+                if buffer.closed:
+                    self._all_idle.set()
+                context = copy_context()
+                if context != baseline:
+                    if _is_dirty(context, baseline):
+                        self._slots.discard(slot)
+                        self._spawn(group)
+                        return
+                    baseline = context
+                if now - yielded > YIELD_AFTER:
+                    await asyncio.sleep(0)
+                    yielded = time.monotonic()
+        finally:
+            slot.delivery = None
+            self._slots.discard(slot)
+            self._all_idle.set()
+
+    def _settle_unreadable(self, delivery: Delivery, error: Exception) -> None:
+        now_ms = self._runtime.now_ms()
+        fields = delivery.fields
+        named = len(fields) == 8 and fields[0] == b"id"
+        job_id = fields[1].decode("utf-8", "replace") if named else ""
+        job = fields[3].decode("utf-8", "replace") if named else ""
+        if not job_id.startswith(delivery.served.name) or not job_id.isprintable() or len(job_id) > 300:
+            job_id = f"{delivery.served.name}.malformed-{delivery.entry.decode()}"
+        message = JobMessage(job_id, job[:200], b"", delivery.served.name)
+        delivery.message = message
+        began = time.monotonic()
+        if isinstance(error, NewerMessage):
+            logger.warning("job %s (%s) has a %s; it is tried again later", job_id, job, error)
+            record = error_record("NewerMessage", str(error), "", now_ms, self._runtime.worker)
+            self._settler.put(delivery, Retried(message, 60_000, record), began, began, keep_meta=True)
+            return
+        reason = f"malformed message: {error}"
+        logger.error("job %s (%s) goes to the dead set: %s", job_id, job, reason)
+        record = error_record("MalformedMessage", str(error), "", now_ms, self._runtime.worker)
+        self._settler.put(delivery, Dead(message, reason, record), began, began, keep_meta=True)
+
+    # -- halting ---------------------------------------------------------------------------------
+
+    def _halt(self, slot: Slot, reason: HaltReason) -> None:
+        if slot.halt.reason or slot.task is None:
+            return
+        slot.halt.reason = reason
+        slot.halted_at = time.monotonic()
+        slot.task.cancel()
+        self._set_deadline(slot, slot.halted_at + STUCK_AFTER)
+
+    def _unhalt(self, slot: Slot) -> None:
+        if slot.task is not None:
+            slot.task.uncancel()
+        slot.halt.reason = ""
+        slot.halted_at = NEVER
+
+    def _set_deadline(self, slot: Slot, deadline: float) -> None:
+        slot.deadline = deadline
+        if deadline < self._next_sweep:
+            self._sweep.set()
+
+    async def _sweep_loop(self, group: TaskGroup) -> None:
+        self._sweep.clear()
+        self._next_sweep = min((slot.deadline for slot in self._slots), default=NEVER)
+        pause = max(0.01, self._next_sweep - time.monotonic())
+        try:
+            async with asyncio.timeout(None if pause == NEVER else pause):
+                await self._sweep.wait()
+                return
+        except TimeoutError:
+            pass
+        now = time.monotonic()
+        for slot in list(self._slots):
+            if slot.deadline > now or slot.delivery is None:
+                continue
+            if slot.halt.reason:
+                self._replace_stuck(slot, group)
+            else:
+                self._halt(slot, "timeout")
+
+    def _replace_stuck(self, slot: Slot, group: TaskGroup) -> None:
+        message = slot.delivery.message if slot.delivery is not None else None
+        logger.error(
+            "job %s (%s) ignores its cancellation (%s) for %g s and goes on; its slot is replaced, and the job stays with this worker "
+            "until it ends",
+            message.id if message else "?",
+            message.job if message else "?",
+            slot.halt.reason,
+            STUCK_AFTER,
+        )
+        slot.retired = True
+        slot.deadline = NEVER
+        self._spawn(group)
+
+
+def _is_dirty(context: Context, baseline: Context) -> bool:
+    """Whether a job changed a variable; decimal's own, which any arithmetic sets, does not count."""
+    if len(context) < len(baseline):
+        return True
+    for variable, value in context.items():
+        if variable.name != "decimal_context" and (variable not in baseline or baseline[variable] is not value):
+            return True
+    return False

@@ -1,0 +1,92 @@
+"""What the parts of one worker share: its queues, Redis' clock, and whether Redis is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiojobs_rt.adapters.redis.adapter import RedisAdapter
+    from aiojobs_rt.worker.served import Served
+
+logger = logging.getLogger("aiojobs_rt.worker")
+
+
+class RedisClock:
+    """Redis' time, estimated between replies: no clock of this machine is trusted for an instant."""
+
+    __slots__ = ("_offset_ms",)
+
+    def __init__(self) -> None:
+        self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
+
+    def set(self, now_ms: int) -> None:
+        """Take over the time of a reply that has just arrived."""
+        self._offset_ms = now_ms - time.monotonic() * 1000
+
+    def now_ms(self) -> int:
+        """Redis' time now, in ms since the epoch."""
+        return int(time.monotonic() * 1000 + self._offset_ms)
+
+    def seconds_until(self, instant_ms: float) -> float:
+        """How long it is until an instant of Redis' time."""
+        return (instant_ms - self._offset_ms) / 1000 - time.monotonic()
+
+
+class Availability:
+    """Whether Redis is there: one log line per change, and a backoff that all loops share."""
+
+    __slots__ = ("_away_since", "_display", "_failures")
+
+    def __init__(self, display: str) -> None:
+        self._display = display
+        self._away_since: float | None = None
+        self._failures = 0
+
+    @property
+    def away(self) -> bool:
+        """Whether the last call failed."""
+        return self._away_since is not None
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        if self._away_since is not None:
+            logger.warning("Redis at %s is back after %.1f s", self._display, time.monotonic() - self._away_since)
+            self._away_since = None
+            self._failures = 0
+
+    async def failed(self, error: BaseException) -> None:
+        """A call was not answered: note it, and wait a moment (0.05 to 1 s, with jitter)."""
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            logger.warning("Redis at %s is away: %s; running jobs go on, outcomes are kept", self._display, error)
+        self._failures += 1
+        await asyncio.sleep(min(1.0, 0.05 * 2 ** min(self._failures, 5)) * random.uniform(0.6, 1.0))  # noqa: S311 - jitter
+
+
+class WorkerState:
+    """Shared by the parts of a worker.
+
+    Attributes:
+        adapter: where its queues are.
+        name: the worker's name, unique per process and start.
+        lease: seconds.
+        queues: those that it serves, by name.
+        clock: Redis' time.
+        redis: whether Redis is there.
+        quiet: no new jobs are fetched.
+    """
+
+    def __init__(self, adapter: RedisAdapter, *, name: str, lease: float, queues: Iterable[Served]) -> None:
+        self.adapter = adapter
+        self.name = name
+        self.lease = lease
+        self.queues: dict[str, Served] = {served.name: served for served in queues}
+        self.clock = RedisClock()
+        self.redis = Availability(adapter.endpoint.display)
+        self.quiet = False

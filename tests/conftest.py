@@ -1,0 +1,55 @@
+"""Fixtures of the whole suite: a private Redis per test process, flushed for each test and looked over afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aiojobs_rt.adapters.redis.keys import is_permanent
+from tests.support.redis_server import RedisServer, binaries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.redis_server import Binary
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """This test process's own server: the newest, or the one that AIOJOBS_RT_TEST_REDIS names.
+
+    For tests that leave it as it is. Who kills, pauses or fills a server starts one: `with RedisServer(...) as server`.
+    """
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> Iterator[str]:
+    """The URL of an empty database. The test fails if it leaves a key that nothing would ever remove."""
+    yield from _clean_database(redis_server)
+
+
+@pytest.fixture(scope="session", params=binaries(), ids=lambda binary: binary.name)
+def any_redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """As `redis_server`, with each version of Redis on this machine."""
+    binary: Binary = request.param
+    with RedisServer(binary=binary) as server:
+        yield server
+
+
+@pytest.fixture
+def any_redis(any_redis_server: RedisServer) -> Iterator[str]:
+    """As `redis_url`, with each version of Redis on this machine."""
+    yield from _clean_database(any_redis_server)
+
+
+def _clean_database(server: RedisServer) -> Iterator[str]:
+    with server.client() as client:
+        client.flushall()
+        yield server.url
+        leaked = [
+            key for key in client.scan_iter(count=1000) if client.ttl(key) == -1 and not is_permanent(key.decode())
+        ]
+    assert not leaked, f"keys without TTL that the data model does not name: {leaked}"
