@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 RIGHT := $(wildcard tests/typing/right)
+# mypy refuses a folder without modules.
+TYPED := $(foreach folder,aiojobs_rt tests benchmarks examples,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check fix bench clean
@@ -20,7 +22,7 @@ test: $(STAMP) ## the whole test suite
 check: $(STAMP) ## formatting, lint, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy $(TYPED)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(if $(RIGHT),$(BIN)/ty check $(RIGHT))

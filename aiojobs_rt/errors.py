@@ -1,26 +1,26 @@
 """Every exception that this package raises.
 
-    AiojobsError
-    ├── DefinitionError            a job class is wrong (raised where it is defined)
-    │   ├── InvalidJob             its perform, options or parameters
-    │   └── DuplicateJob           its name is another class's
-    ├── InvalidArguments           these arguments do not fit perform
-    ├── EnqueueError               the job is not known to be enqueued
-    │   ├── PayloadTooLarge        the arguments exceed max_payload
-    │   └── QueueFullError         Redis is at maxmemory
-    ├── JobError                   what became of a job, at handle.result()
-    │   ├── JobFailed              it died, or was discarded
-    │   ├── JobCancelled
-    │   └── ResultNotKept
-    ├── DeserializationError       a reference could not be located
-    │   └── RecordNotFound         because it is gone
-    ├── ConfigurationError         a setting, URL or module is wrong
-    └── RedisUnavailable           Redis did not answer in time
+AiojobsError
+├── DefinitionError            a job class is wrong (raised where it is defined)
+│   ├── InvalidJob             its perform, options or parameters
+│   └── DuplicateJob           its name is another class's
+├── InvalidArguments           these arguments do not fit perform
+├── EnqueueError               the job is not known to be enqueued
+│   ├── PayloadTooLarge        the arguments exceed max_payload
+│   └── QueueFullError         Redis is at maxmemory
+├── JobError                   what became of a job, at handle.result()
+│   ├── JobFailed              it died, or was discarded
+│   ├── JobCancelled
+│   └── ResultNotKept
+├── DeserializationError       a reference could not be located
+│   └── RecordNotFound         because it is gone
+├── ConfigurationError         a setting, URL or module is wrong
+└── RedisUnavailable           Redis did not answer in time
 
-    Directive                      raised inside perform to say what happens next; not errors
-    ├── Retry
-    ├── Discard
-    └── Snooze
+Directive                      raised inside perform to say what happens next; not errors
+├── Retry
+├── Discard
+└── Snooze
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class RedisUnavailable(AiojobsError):
     """Redis could not be reached, or did not answer in time."""
 
 
-class Directive(Exception):  # noqa: N818 - not an error: raised inside perform to say what happens next
+class Directive(Exception):
     """Base of what `perform` may raise to direct its own outcome."""
 
 

@@ -54,30 +54,28 @@ class Performs(Protocol[P, R_co]):
 
 
 class _PerformLater:
-    def __get__(
-        self, obj: Any, owner: Callable[..., Performs[P, R]]
-    ) -> Callable[P, Coroutine[Any, Any, JobHandle[R]]]:
-        return Configured[P, R](owner).perform_later
+    def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[P, Coroutine[Any, Any, JobHandle[R]]]:
+        return Configured(owner).perform_later
 
 
 class _PerformNow:
     def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-        return Configured[P, R](owner).perform_now
+        return Configured(owner).perform_now
 
 
 class _Bind:
     def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[P, Bound[R]]:
-        return Configured[P, R](owner).bind
+        return Configured(owner).bind
 
 
 class _Handle:
     def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[[str], JobHandle[R]]:
-        return Configured[P, R](owner).handle
+        return Configured(owner).handle
 
 
 class _Set:
     def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> _Setter[P, R]:
-        return _Setter[P, R](owner)
+        return _Setter(owner)
 
 
 class _Setter(Generic[P, R]):
@@ -314,7 +312,9 @@ class Job:
         try:
             cls._compile(cls._local_names)
         except Unresolved as error:
-            raise InvalidJob(f"{cls.__qualname__}.perform: {error}; import or define that name in {cls.__module__}") from None
+            raise InvalidJob(
+                f"{cls.__qualname__}.perform: {error}; import or define that name in {cls.__module__}"
+            ) from None
         cls._local_names = None
 
     # -- inside perform --------------------------------------------------------------------------
@@ -354,8 +354,7 @@ def _type_arguments(cls: type) -> dict[Any, Any]:
             origin = get_origin(generic)
             if origin is None or origin is Generic:
                 continue
-            for parameter, argument in zip(getattr(origin, "__parameters__", ()), get_args(generic), strict=False):
-                found[parameter] = argument
+            found.update(zip(getattr(origin, "__parameters__", ()), get_args(generic), strict=False))
     return {parameter: found.get(argument, argument) for parameter, argument in found.items()}
 
 

@@ -18,18 +18,20 @@ class Settings(BaseSettings):
         env_prefix="AIOJOBS_RT_", frozen=True, hide_input_in_errors=True, validate_default=True
     )
 
-    redis_url: SecretStr = Field(SecretStr("redis://localhost:6379/0"), description="where jobs are carried")
-    prefix: str = Field("aiojobs", pattern=r"^[A-Za-z0-9_:-]{1,64}$", description="what all keys begin with")
-    max_payload: int = Field(131_072, ge=1, description="largest serialised arguments of a job")
-    enqueue_timeout: float = Field(10.0, gt=0, description="for how long an enqueue is tried again")
-    dead_max_jobs: int = Field(10_000, ge=0, description="the dead set's cap")
-    dead_max_age: float = Field(180 * 86_400.0, gt=0, description="for how long a dead job is kept")
-    recent: int = Field(1_000, ge=0, description="how many finished jobs are remembered; 0: none")
+    redis_url: SecretStr = Field(default=SecretStr("redis://localhost:6379/0"), description="where jobs are carried")
+    prefix: str = Field(default="aiojobs", pattern=r"^[A-Za-z0-9_:-]{1,64}$", description="what all keys begin with")
+    max_payload: int = Field(default=131_072, ge=1, description="largest serialised arguments of a job")
+    enqueue_timeout: float = Field(default=10.0, gt=0, description="for how long an enqueue is tried again")
+    dead_max_jobs: int = Field(default=10_000, ge=0, description="the dead set's cap")
+    dead_max_age: float = Field(default=180 * 86_400.0, gt=0, description="for how long a dead job is kept")
+    recent: int = Field(default=1_000, ge=0, description="how many finished jobs are remembered; 0: none")
 
-    concurrency: int = Field(100, ge=1, le=100_000, description="how many jobs a worker runs at once")
-    lease: float = Field(30.0, ge=0.5, description="after so long without a sign a worker counts as dead")
-    shutdown_timeout: float = Field(25.0, ge=0, description="for how long running jobs may finish at TERM")
-    stall_limit: float = Field(300.0, gt=0, description="a worker whose loop stands still so long gives up its jobs")
+    concurrency: int = Field(default=100, ge=1, le=100_000, description="how many jobs a worker runs at once")
+    lease: float = Field(default=30.0, ge=0.5, description="after so long without a sign a worker counts as dead")
+    shutdown_timeout: float = Field(default=25.0, ge=0, description="for how long running jobs may finish at TERM")
+    stall_limit: float = Field(
+        default=300.0, gt=0, description="a worker whose loop stands still so long gives up its jobs"
+    )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     log_format: Literal["text", "json"] = "text"
 

@@ -13,6 +13,7 @@ import collections
 import types
 import typing
 from collections import abc
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Literal, TypeVar, Union, get_args, get_origin
 
 import typing_extensions
@@ -63,7 +64,10 @@ _NO_SCHEMA = (PydanticUserError, SchemaError, TypeError)  # PydanticSchemaGenera
 
 
 class Unresolved(NameError):  # noqa: N818 - not an error yet: to be tried again
-    """An annotation names something that is not defined yet: try again at first use, or at worker start."""
+    """An annotation names something that is not defined yet: try again at first use, or at worker start.
+
+    The message says which name; whoever gives up adds the job.
+    """
 
 
 def resolve(
@@ -84,7 +88,7 @@ def resolve(
             function, localns=None if local_names is None else dict(local_names), include_extras=True
         )
     except (NameError, AttributeError) as error:  # AttributeError: `module.Name` while the modules import each other
-        raise Unresolved(f"{job}: an annotation of {function.__name__}() can't be resolved: {error}") from error
+        raise Unresolved(str(error)) from error
     except (TypeError, SyntaxError) as error:
         raise InvalidJob(f"{job}: an annotation of {function.__name__}() is not a type: {error}") from error
     return {name: substitute(hint, type_arguments) for name, hint in hints.items()} if type_arguments else hints
@@ -170,8 +174,10 @@ def _no_schema(annotation: Any, error: Exception) -> str:
 def _refusal(annotation: Any, local_names: Mapping[str, Any] | None, inside_alias: tuple[Any, ...]) -> str | None:
     """`refusal` of what stands in the annotation itself; `inside_alias` ends the walk of a recursive alias."""
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation is JsonValue or origin is Literal or annotation in inside_alias:
+    if annotation is JsonValue or annotation in inside_alias:
         return None
+    if origin is Literal:
+        return _literal(annotation, arguments)
     if annotation is Any or annotation in (object, abc.Hashable, typing.Hashable):
         return (
             f"{describe(annotation)} loses its type in JSON; name the type, or write pydantic.JsonValue for plain JSON"
@@ -191,7 +197,11 @@ def _refusal(annotation: Any, local_names: Mapping[str, Any] | None, inside_alia
     alias = _alias_value(annotation, origin)
     if alias is not None:
         return _refusal(alias, local_names, (*inside_alias, annotation))
+    if isinstance(annotation, type) and origin is None and getattr(annotation, "__parameters__", None):
+        return f"{describe(annotation)} does not say of what; give its type variables types: {annotation.__name__}[int]"
     bare = origin if origin is not None else annotation
+    if getattr(bare, "__hash__", None) is None:
+        return f"{annotation!r} is not a type"
     if bare in _LAZY:
         return f"{describe(annotation)} can be read only once; write list[...] or tuple[..., ...]"
     if bare is abc.Callable or bare is type:
@@ -216,6 +226,18 @@ def _each(
         if wrong is not None:
             return wrong
     return None
+
+
+def _literal(annotation: Any, values: tuple[Any, ...]) -> str | None:
+    """A literal travels when it holds JSON's own values, or members of one enum; an enum's among others lose themselves."""
+    if all(isinstance(value, (str, int, type(None))) and not isinstance(value, Enum) for value in values):
+        return None
+    if isinstance(values[0], Enum) and all(type(value) is type(values[0]) for value in values):
+        return None
+    return (
+        f"{describe(annotation)} holds values that JSON has not; write a Literal of str, int, bool and None, or one of "
+        "members of a single enum"
+    )
 
 
 def _alias_value(annotation: Any, origin: Any) -> Any:

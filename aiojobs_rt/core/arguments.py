@@ -21,10 +21,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, SchemaError, ValidationError
 from typing_extensions import TypedDict, Unpack
 
-from aiojobs_rt.core import wire
+from aiojobs_rt.core import explanation, wire
 from aiojobs_rt.core.annotations import Unresolved, describe, refusal, resolve, schema_of
 from aiojobs_rt.core.equality import same
-from aiojobs_rt.core.explanation import details, explain
+from aiojobs_rt.core.explanation import details
 from aiojobs_rt.core.signature import Signature
 from aiojobs_rt.errors import InvalidArguments, InvalidJob
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.core.shapes import Schema
 
-__all__ = ["MAX_DEPTH", "Arguments", "Result", "Unresolved"]
+__all__ = ["MAX_DEPTH", "Arguments", "Result", "Unresolved", "explain"]
 
 MAX_DEPTH = 64
 """How many arrays and objects one argument may hold one in another. Readers of JSON give up at 200 or earlier."""
@@ -167,7 +167,7 @@ class Arguments:
 
     def explain(self, error: ValidationError) -> InvalidArguments:
         """What `load_plain` raised, in this package's terms; never with the values."""
-        return explain(error, call=self._signature.call, keyword_only=self._signature.keyword_only)
+        return explanation.explain(error, call=self._signature.call, keyword_only=self._signature.keyword_only)
 
     def check_round_trip(self, bound: dict[str, Any], raw: bytes) -> None:
         """Check that `raw`, which `bound` was dumped to, loads as the same values of the same types (nan equals nan).
@@ -295,6 +295,11 @@ class Result:
             return self._load(raw)
         except ValidationError as error:
             raise InvalidArguments(f"{self._job}: its result does not fit its annotation: {details(error)}") from None
+
+
+def explain(error: ValidationError, *, job: str) -> InvalidArguments:
+    """As `Arguments.explain`, for whoever has only the job's name."""
+    return explanation.explain(error, call=f"{job}.perform()")
 
 
 def _refused(

@@ -35,7 +35,5 @@ class JobContextFilter(logging.Filter):
         if message is None:
             record.__dict__.update(job_id="", job="", queue="", executions=0)
         else:
-            record.__dict__.update(
-                job_id=message.id, job=message.job, queue=message.queue, executions=message.runs
-            )
+            record.__dict__.update(job_id=message.id, job=message.job, queue=message.queue, executions=message.runs)
         return True

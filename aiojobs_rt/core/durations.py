@@ -23,7 +23,7 @@ def to_ms(value: float | timedelta, *, what: str, positive: bool = False) -> int
     """
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
         seconds = float(min(value, MAX_MS)) if value == value else math.nan  # noqa: PLR0124 - min() would lose a nan; huge ints overflow
     else:
         raise TypeError(f"{what} must be seconds or a timedelta, got {value!r}")

@@ -23,12 +23,9 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple, deque)):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, Mapping):
-        return len(one) == len(other) and all(
-            same(*pair) for item in zip(_ordered(one), _ordered(other), strict=True) for pair in zip(*item, strict=True)
-        )
+        return _paired([*one.items()], [*other.items()])
     if isinstance(one, AbstractSet):
-        ours, theirs = (frozenset(item for item in group if item == item) for group in (one, other))  # noqa: PLR0124 - nan
-        return len(one) == len(other) and ours == theirs
+        return _paired([(item, None) for item in one], [(item, None) for item in other])
     if isinstance(one, BaseModel):
         return same(_state(one), _state(cast("BaseModel", other)))
     if is_dataclass(one) and not isinstance(one, type):
@@ -42,9 +39,24 @@ def _compares_by_identity(kind: type[Any]) -> bool:
     return all("__eq__" not in vars(base) for base in kind.__mro__[:-1])
 
 
-def _ordered(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
-    """Items in an order that does not depend on insertion."""
-    return sorted(mapping.items(), key=lambda item: (type(item[0]).__name__, repr(item[0])))
+def _paired(ours: list[tuple[Any, Any]], theirs: list[tuple[Any, Any]]) -> bool:
+    """Whether the items (key and value) of two unordered collections are the same, each to each."""
+    rest = {key: (key, value) for key, value in theirs}
+    if len(ours) != len(rest):
+        return False
+    odd: list[tuple[Any, Any]] = []  # keys that hold a nan: not equal to their counterparts
+    for item in ours:
+        found = rest.pop(item[0], None)
+        if found is None:
+            odd.append(item)
+        elif not same(item, found):
+            return False
+    for item in odd:
+        found = next((candidate for candidate in rest.values() if same(item, candidate)), None)
+        if found is None:
+            return False
+        del rest[found[0]]
+    return True
 
 
 def _state(model: BaseModel) -> tuple[Any, ...]:

@@ -61,6 +61,10 @@ class Halt:
     def __init__(self) -> None:
         self.reason: HaltReason = ""
 
+    def why(self) -> HaltReason:
+        """The reason as it is now: it may change at any await."""
+        return self.reason
+
 
 class Runtime:
     """What a run needs to know of its worker.
@@ -188,7 +192,9 @@ def describe(error: BaseException) -> str:
         return f"<its message can't be made: {type(wrong).__name__}>"
 
 
-async def _conclude(job: Job, message: JobMessage, error: BaseException, halt: Halt, runtime: Runtime) -> Outcome | None:
+async def _conclude(
+    job: Job, message: JobMessage, error: BaseException, halt: Halt, runtime: Runtime
+) -> Outcome | None:
     options = job.options()
     keep_ms = message.options.get("keep_result", options.keep_ms)
     if halt.reason == "cancel":
@@ -213,10 +219,10 @@ async def _conclude(job: Job, message: JobMessage, error: BaseException, halt: H
     if decision.callback is not None:
         try:
             await run_callback(decision.callback, job, decision.error)
-        except BaseException as wrong:  # noqa: BLE001 - user code (G13)
-            if halt.reason in ("stop", "lost"):
+        except BaseException as wrong:
+            if halt.why() in ("stop", "lost"):
                 return None
-            if halt.reason == "cancel":
+            if halt.why() == "cancel":
                 return Cancelled(keep_ms)
             task = asyncio.current_task()
             if isinstance(wrong, asyncio.CancelledError) and task is not None and task.cancelling():

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 WIRE_VERSION = 1
 MAX_CRASHES = 3
@@ -22,6 +25,15 @@ MAX_CRASHES = 3
 
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 JOB_ID = re.compile(r"(?P<queue>[A-Za-z0-9_-]{1,64})(?:~(?P<shard>[0-9]{1,4}))?\.(?P<rest>[A-Za-z0-9_:-]{1,128})")
+
+
+class _Nothing(dict[str, Any]):
+    """An empty mapping that dataclasses take for a default: most messages need no other."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+NOTHING: Final[Mapping[str, Any]] = _Nothing()
 
 
 class MalformedMessage(ValueError):  # noqa: N818 - it says what the message is
@@ -86,9 +98,9 @@ class JobMessage:
     failures: int = 0
     crashes: int = 0
     interruptions: int = 0
-    executions: dict[str, int] = field(default_factory=dict[str, int])
-    options: dict[str, int] = field(default_factory=dict[str, int])
-    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    executions: Mapping[str, int] = NOTHING
+    options: Mapping[str, int] = NOTHING
+    extra: Mapping[str, Any] = NOTHING
 
     @property
     def runs(self) -> int:
@@ -124,10 +136,10 @@ class JobMessage:
         if self.interruptions:
             tail["interruptions"] = self.interruptions
         if self.executions:
-            tail["executions"] = self.executions
+            tail["executions"] = dict(self.executions)
         if self.options:
-            tail["options"] = self.options
-        return tail | self.extra if self.extra else tail
+            tail["options"] = dict(self.options)
+        return tail | dict(self.extra) if self.extra else tail
 
 
 _KNOWN = frozenset({"v", "at", "crashes", "priority", "failures", "interruptions", "executions", "options"})
@@ -144,9 +156,7 @@ def parse(job_id: bytes, job: bytes, args: bytes, meta: bytes, *, queue: str) ->
         fields = orjson.loads(meta)
         at = fields["at"]
         if fields["v"] != WIRE_VERSION:
-            if isinstance(fields["v"], int) and fields["v"] > WIRE_VERSION:
-                raise NewerMessage(f"wire version {fields['v']}; this worker reads {WIRE_VERSION}")
-            raise MalformedMessage(f"wire version {fields['v']!r}")
+            _refuse_version(fields["v"])
         message = JobMessage(job_id.decode("ascii"), job.decode(), args, queue, 0, at)
         if len(fields) > 2:
             _read_rest(message, fields)
@@ -160,6 +170,12 @@ def parse(job_id: bytes, job: bytes, args: bytes, meta: bytes, *, queue: str) ->
         if type(at) is not int:
             raise MalformedMessage("meta's 'at' is no integer")
         return message
+
+
+def _refuse_version(version: object) -> NoReturn:
+    if isinstance(version, int) and version > WIRE_VERSION:
+        raise NewerMessage(f"wire version {version}; this worker reads {WIRE_VERSION}")
+    raise MalformedMessage(f"wire version {version!r}")
 
 
 def _read_rest(message: JobMessage, fields: dict[str, Any]) -> None:
@@ -179,10 +195,10 @@ def _count(fields: dict[str, Any], name: str, *, negative: bool = False) -> int:
     return value
 
 
-def _counts(fields: dict[str, Any], name: str) -> dict[str, int]:
+def _counts(fields: dict[str, Any], name: str) -> Mapping[str, int]:
     value = fields.get(name)
     if value is None:
-        return {}
+        return NOTHING
     if type(value) is not dict or any(type(count) is not int for count in value.values()):
         raise MalformedMessage(f"meta's {name!r} is not an object of integers")
     return value

@@ -6,6 +6,7 @@ Judged from pydantic's core schema of the type, so that every way of writing a t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
@@ -28,6 +29,9 @@ _MAPS = {"dict", "ordered-dict", "default-dict", "counter", "mapping"}
 _CLASSES = {"model", "dataclass", "typed-dict"}
 # Their texts never look alike. A time looks like a timedelta, and anything like a str.
 _APART = {"date", "datetime", "timedelta", "uuid"}
+# These never take a word for one of theirs, unless it has a digit or is one of the few they know.
+_NUMERIC = _APART | {"bool", "int", "float", "decimal", "time", "complex", "fraction"}
+_NUMBER_LIKE = re.compile(r"[0-9]|^[+-]?(nan|inf|infinity|true|false|[tfyn]|yes|no|on|off|)$", re.IGNORECASE)
 _UNKNOWN = "?"
 
 
@@ -148,18 +152,38 @@ def _by_json(values: list[Any]) -> dict[str, frozenset[Any]]:
 
 
 def _clash(a: Shape, b: Shape) -> bool:
-    if a.json != b.json or a.json in {_UNKNOWN, "null", "boolean"}:
+    if _UNKNOWN in {a.json, b.json}:
+        return False
+    if a.values is not None and b.values is not None:
+        return a.python + b.python != "literalliteral" and bool(_plain(a.values) & _plain(b.values))
+    if a.values is not None:
+        return _taken_for(a, b)
+    if b.values is not None:
+        return _taken_for(b, a)
+    if a.json != b.json or a.json in {"null", "boolean"}:
         return False
     if a.json == "array":
         return True
     if a.json == "object":
         return a.schema is None or b.schema is None or not _apart(a.schema, b.schema)
-    if a.values is not None and b.values is not None:
-        return a.python + b.python != "literalliteral" and bool(_plain(a.values) & _plain(b.values))
-    if a.values is not None or b.values is not None:
-        finite, other = (a, b) if a.values is not None else (b, a)
-        return finite.python == "enum" and other.python in {"str", "bytes", "int", "float"}
     return a.python != b.python and not {a.python, b.python} <= _APART
+
+
+def _taken_for(finite: Shape, other: Shape) -> bool:
+    """Whether a literal's or enum's member and a value of another type may be taken for each other.
+
+    A literal is read exactly (but 1 and 1.0 and True are equal), an enum with the same leniency as a number or a time.
+    """
+    if other.json in {"null", "array", "object"}:
+        return False
+    if finite.json == "string":
+        words = {str(word) for word in _plain(finite.values or frozenset[Any]())}
+        if other.python == "str":
+            return finite.python == "enum"
+        return other.python not in _NUMERIC or any(_NUMBER_LIKE.search(word) for word in words)
+    if finite.python == "literal":
+        return other.python in {"bool", "float", "int"} and (finite.json, other.python) != ("integer", "int")
+    return other.python not in {"str", "bytes", "uuid"}
 
 
 def _plain(values: frozenset[Any]) -> set[Any]:

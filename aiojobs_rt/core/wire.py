@@ -8,6 +8,7 @@ left out, aliases are used on one way only. Here each schema is copied, and the 
   its own. So they are set in all three. What a model's own config sets itself stays;
 * secrets travel by value, excluded fields travel, fields travel under their names whatever their aliases;
 * keys are looked at even where any string will do: a lone surrogate in one would be replaced without a word;
+* an int is looked at again, by a constraint that every int meets: pydantic gives an Enum's value back as it is, text too;
 * a list ends at its first wrong item: a million errors would take seconds to tell;
 * where a union (or JsonValue) takes both str and float, a float must be finite: "NaN" would come back as a str.
 
@@ -16,6 +17,7 @@ A serialiser that a user wrote stays as it is.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic_core import SchemaSerializer, SchemaValidator
@@ -116,6 +118,10 @@ def _adapted(schema: Any, config: dict[str, Any], *, travelling: bool) -> Any:
         copied["config"] = {**(copied.get("config") or {}), **{key: config[key] for key in _TRAVELLING}}
     elif kind in {"union", "tagged-union"}:
         copied["choices"] = _finite(copied["choices"])
+    elif kind == "int" and not travelling:
+        copied.setdefault("multiple_of", 1)
+    elif kind == "literal" and travelling:
+        copied = _literal(copied)
     elif kind in _FAIL_FAST:
         copied.setdefault("fail_fast", True)
     elif kind in _FIELDS and travelling:
@@ -139,6 +145,19 @@ def _finite(choices: Any) -> Any:
         return choices
     finite = [{**choice, "allow_inf_nan": False} if choice["type"] == "float" else choice for choice in plain]
     return dict(zip(choices, finite, strict=True)) if named else finite
+
+
+def _literal(schema: Schema) -> Schema:
+    """A literal of an enum's members as that enum: pydantic's literals know enum members, but not their JSON."""
+    kinds: set[type[Any]] = {type(value) for value in schema["expected"]}
+    (kind, *others) = kinds
+    if others or not issubclass(kind, Enum):
+        return schema
+    made: Schema = {"type": "enum", "cls": kind, "members": schema["expected"]}
+    for sub_type in (str, int):
+        if issubclass(kind, sub_type):
+            made["sub_type"] = sub_type.__name__
+    return made
 
 
 def _is_secret(serialiser: Schema | None) -> bool:

@@ -1,8 +1,14 @@
-"""The buffer between fetcher and slots: what was read and waits for a slot."""
+"""The buffer between fetcher and slots: what was read and waits for a slot.
+
+It also divides the loop's time. Jobs that never wait would let one slot run for ever: after a millisecond a slot lets the loop turn, so
+that replies are read and outcomes sent, and slots that come meanwhile lie down. Slots are woken two by two, each waking two more while
+there is something to take: fast jobs keep few slots busy, slow ones soon have them all.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -11,22 +17,28 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.worker.served import Delivery
 
+TURN = 0.001
+
 
 class Buffer:
     """First in, first out. Slots that find it empty wait; the fetcher waits until it runs low.
 
     Attributes:
         low: the fetcher is woken when no more than so many are left.
-        idle: how many slots wait.
+        ran_low: set then, and when a slot waits.
+        turn_ends: time.monotonic() at which a slot must let the loop turn (`turn`).
+        closed: the slots are to end.
     """
 
-    __slots__ = ("_deliveries", "_waiting", "closed", "low", "ran_low")
+    __slots__ = ("_deliveries", "_turning", "_waiting", "closed", "low", "ran_low", "turn_ends")
 
     def __init__(self) -> None:
         self._deliveries: deque[Delivery] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._turning = False
         self.low = 0
         self.ran_low = asyncio.Event()
+        self.turn_ends = 0.0
         self.closed = False
 
     def __len__(self) -> int:
@@ -39,9 +51,10 @@ class Buffer:
 
     def put(self, deliveries: Iterable[Delivery]) -> None:
         """Add what was read, in order."""
+        if not self._deliveries:
+            self.turn_ends = time.monotonic() + TURN
         self._deliveries.extend(deliveries)
-        for _ in range(min(len(self._deliveries), len(self._waiting))):
-            self._wake()
+        self._wake_two()
 
     def pop(self) -> Delivery | None:
         """The next one, or None."""
@@ -65,9 +78,24 @@ class Buffer:
         except BaseException:
             if future in self._waiting:
                 self._waiting.remove(future)
-            elif self._deliveries:
-                self._wake()  # this wake was for a slot that goes on
+            else:
+                self._wake_two()  # this wake was for a slot that goes on
             raise
+        if len(self._deliveries) > 1:
+            self._wake_two()
+
+    async def turn(self) -> None:
+        """Let the loop turn, because `turn_ends` has passed."""
+        if self._turning:
+            await self.wait()
+            return
+        self._turning = True
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._turning = False
+            self.turn_ends = time.monotonic() + TURN
+            self._wake_two()
 
     def drain(self, *, older_than: float | None = None) -> list[Delivery]:
         """Take out everything, or what was read before an instant (time.monotonic())."""
@@ -89,6 +117,12 @@ class Buffer:
         self.closed = True
         while self._waiting:
             self._wake()
+
+    def _wake_two(self) -> None:
+        if self._waiting and self._deliveries:
+            self._wake()
+            if len(self._deliveries) > 1:
+                self._wake()
 
     def _wake(self) -> None:
         while self._waiting:

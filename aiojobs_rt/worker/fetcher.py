@@ -288,7 +288,9 @@ class Fetcher:
             found = [(entry, fields) for entry, fields in unknown if fields]
             if found:
                 logger.warning(
-                    "queue %s: %d job(s) were delivered here in a reply that was lost; they are run now", served.name, len(found)
+                    "queue %s: %d job(s) were delivered here in a reply that was lost; they are run now",
+                    served.name,
+                    len(found),
                 )
                 self._take(served, lane, found, since)
 

@@ -145,15 +145,16 @@ class Heartbeat:
 
     def _evaluate(self, client: Redis, name: str, keys: list[str], arguments: list[Any]) -> Any:
         found = script(name)
+        execute: Any = client.execute_command
         try:
-            return client.execute_command("EVALSHA", found.sha, len(keys), *keys, *arguments)
+            return execute("EVALSHA", found.sha, len(keys), *keys, *arguments)
         except exceptions.NoScriptError:
-            return client.execute_command("EVAL", found.source, len(keys), *keys, *arguments)
+            return execute("EVAL", found.source, len(keys), *keys, *arguments)
 
     def _connect(self) -> Redis:
         if self._client is None:
             arguments = self._state.adapter.endpoint.resolve()
-            kind = {
+            kind: Any = {
                 "SSLConnection": SSLConnection,
                 "UnixDomainSocketConnection": UnixDomainSocketConnection,
             }.get(getattr(arguments.pop("connection_class", None), "__name__", ""), Connection)

@@ -68,6 +68,7 @@ class Promoter:
         """Promote all that is due on a queue, at most 500 jobs a call; how many."""
         keys = served.keys
         total = 0
+        moved: int
         self._due.pop(served.name, None)
         while True:
             moved, now_ms, next_ms = await self._wire.run(

@@ -154,7 +154,10 @@ class Reclaimer:
             if state != b"reclaimed":
                 return
             logger.warning(
-                "queue %s: worker %s is dead; %d of its job(s) are put back", served.name, victim.decode(), len(jobs) // 4
+                "queue %s: worker %s is dead; %d of its job(s) are put back",
+                served.name,
+                victim.decode(),
+                len(jobs) // 4,
             )
             for job_id, job, crashes, became in zip(jobs[::4], jobs[1::4], jobs[2::4], jobs[3::4], strict=True):
                 if became == b"dead":

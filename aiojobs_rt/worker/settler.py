@@ -42,6 +42,9 @@ class Settlement:
 
     __slots__ = ("delivery", "extra", "record", "size", "verb")
 
+    jobs = 1
+    answered: asyncio.Future[bool] | None = None
+
     def __init__(self, delivery: Delivery, verb: str, record: bytes, extra: tuple[Argument, ...]) -> None:
         self.delivery = delivery
         self.verb = verb
@@ -70,9 +73,7 @@ class Settler:
         """Whether so much is unsettled that nothing more should be fetched."""
         return self.unsettled >= TOO_MUCH_UNSETTLED
 
-    def put(
-        self, delivery: Delivery, outcome: Outcome, began: float, ended: float, *, keep_meta: bool = False
-    ) -> None:
+    def put(self, delivery: Delivery, outcome: Outcome, began: float, ended: float, *, keep_meta: bool = False) -> None:
         """Settle a delivery, soon.
 
         Args:
@@ -157,12 +158,11 @@ class Settler:
         """Verb, its four arguments and the line for the recently finished, as settle.lua takes them."""
         match outcome:
             case Retried(message, delay_ms, error, queue):
-                if keep_meta:
-                    meta = delivery.fields[7] if len(delivery.fields) == 8 else b""
-                else:
-                    meta = message.meta()
+                meta = delivery.fields[7] if keep_meta and len(delivery.fields) == 8 else message.meta()
                 if error:
-                    logger.warning("job %s (%s) failed and is retried in %.1f s", message.id, message.job, delay_ms / 1000)
+                    logger.warning(
+                        "job %s (%s) failed and is retried in %.1f s", message.id, message.job, delay_ms / 1000
+                    )
                 return "retried", (delay_ms, meta, error, queue or ""), b""
             case Snoozed(message, delay_ms):
                 return "snoozed", (delay_ms, message.meta(), "", ""), b""
@@ -202,35 +202,33 @@ class _Queue:
         self._kept: list[Settlement] = []
         self._refused: set[bytes] = set()
         self.wire = Wire(state.adapter.endpoint, "aiojobs_rt:settle")
-        self.batcher: Batcher[Settlement, bool] = Batcher(self._send, measure=lambda item: (1, item.size))
+        self.batcher: Batcher[Settlement] = Batcher(self._send)
 
     def retry_kept(self) -> None:
         kept, self._kept = self._kept, []
         for item in kept:
             self.batcher.add(item)
 
-    async def _send(self, items: list[Settlement]) -> list[bool]:
+    async def _send(self, items: list[Settlement]) -> None:
         """Settle a batch; items of an earlier epoch go as that consumer's calls, and are lost."""
-        consumer = items[0].delivery.consumer
-        if any(item.delivery.consumer != consumer for item in items):
-            answers: dict[int, bool] = {}
-            for name in {item.delivery.consumer for item in items}:
-                mine = [item for item in items if item.delivery.consumer == name]
-                for item, answer in zip(mine, await self._settle(mine, name), strict=True):
-                    answers[id(item)] = answer
-            return [answers[id(item)] for item in items]
-        return await self._settle(items, consumer)
+        consumers = {item.delivery.consumer for item in items}
+        if len(consumers) == 1:
+            await self._settle(items, items[0].delivery.consumer)
+            return
+        for consumer in consumers:
+            await self._settle([item for item in items if item.delivery.consumer == consumer], consumer)
 
-    async def _settle(self, items: list[Settlement], consumer: str) -> list[bool]:
+    async def _settle(self, items: list[Settlement], consumer: str) -> None:
         try:
             answer = await self._call(items, consumer)
         except exceptions.ResponseError as error:
-            if len(items) > 1:
-                return [(await self._settle([item], consumer))[0] for item in items]
-            self._keep(items[0], error)
-            return [False]
-        self._note(items, answer, consumer)
-        return [True] * len(items) if not answer else [flag == 49 for flag in answer]
+            if len(items) == 1:
+                self._keep(items[0], error)
+                return
+            for item in items:
+                await self._settle([item], consumer)
+        else:
+            self._note(items, answer, consumer)
 
     async def _call(self, items: list[Settlement], consumer: str) -> bytes:
         keys = self._served.keys

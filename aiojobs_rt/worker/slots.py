@@ -21,7 +21,7 @@ from aiojobs_rt.core import registry
 from aiojobs_rt.core.context import Cell, running
 from aiojobs_rt.core.execution import Halt, HaltReason, Runtime, error_record, execute, unknown_class
 from aiojobs_rt.core.message import JobMessage, MalformedMessage, NewerMessage
-from aiojobs_rt.core.outcome import Cancelled, Dead, Outcome, Retried
+from aiojobs_rt.core.outcome import Cancelled, Dead, Retried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aiojobs_rt.slots")
 
-YIELD_AFTER = 0.005
 STUCK_AFTER = 10.0
 NEVER = float("inf")
 
@@ -118,18 +117,18 @@ class Slots:
         running.set(slot.cell)
         baseline = copy_context()
         buffer, settler = self._buffer, self._settler
-        yielded = time.monotonic()
         try:
             while True:
+                began = time.monotonic()
+                if began > buffer.turn_ends:
+                    await buffer.turn()
+                    began = time.monotonic()
                 delivery = buffer.pop()
                 if delivery is None:
                     if buffer.closed:
                         return
                     await buffer.wait()
-                    yielded = time.monotonic()
                     continue
-                outcome: Outcome | None
-                began = time.monotonic()
                 if began > delivery.served.safe_until():
                     settler.release_unsafe(delivery)
                     continue
@@ -173,9 +172,6 @@ class Slots:
                         self._spawn(group)
                         return
                     baseline = context
-                if now - yielded > YIELD_AFTER:
-                    await asyncio.sleep(0)
-                    yielded = time.monotonic()
         finally:
             slot.delivery = None
             self._slots.discard(slot)

@@ -14,7 +14,7 @@ import os
 import secrets
 import socket
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -248,7 +248,9 @@ class Worker:
             self._settler.release(delivery)
         self._buffer.close()
         deadline = time.monotonic() + self.shutdown_timeout
-        logger.info("stopping: %d running job(s) may finish within %g s", len(self._slots.running), self.shutdown_timeout)
+        logger.info(
+            "stopping: %d running job(s) may finish within %g s", len(self._slots.running), self.shutdown_timeout
+        )
         await self._first_of(deadline, self._slots.wait_idle(), self._at_once.wait())
         left = self._slots.running
         if left:
@@ -370,15 +372,19 @@ class Worker:
         """The lease on a queue is lost: its jobs run elsewhere by now. Or Redis has forgotten the queue: they run on here."""
         if served.consumer != consumer or not served.registered:
             return
-        buffered = [delivery for delivery in self._buffer.drain()]
+        buffered = self._buffer.drain()
         self._buffer.put(delivery for delivery in buffered if delivery.served is not served)
         if forgotten:
-            logger.warning("queue %s: Redis has lost its data; this worker registers again, and running jobs go on", served.name)
+            logger.warning(
+                "queue %s: Redis has lost its data; this worker registers again, and running jobs go on", served.name
+            )
             for held in served.held.values():
                 held.clear()
             served.registered = False
         else:
-            halted = self._slots.halt("lost", lambda delivery: delivery.served is served and delivery.consumer == consumer)
+            halted = self._slots.halt(
+                "lost", lambda delivery: delivery.served is served and delivery.consumer == consumer
+            )
             logger.error(
                 "queue %s: the lease of %s was lost; %d running job(s) are cancelled, they run elsewhere",
                 served.name,
@@ -394,7 +400,9 @@ class Worker:
         served.note_cancel(job_id)
         halted = self._slots.halt(
             "cancel",
-            lambda delivery: delivery.served is served and delivery.message is not None and delivery.message.id == job_id,
+            lambda delivery: (
+                delivery.served is served and delivery.message is not None and delivery.message.id == job_id
+            ),
         )
         if halted:
             logger.info("job %s is cancelled while it runs", job_id)
@@ -406,13 +414,11 @@ class Worker:
     def _wake(self, served: Served) -> None:
         """End the blocking read, by an entry on the stream that it names."""
         if served.name in self._fetcher.blocked_on and self._loop is not None:
-            self._loop.create_task(self._send_wake(served))  # noqa: RUF006 - ended by its own timeout
+            self._loop.create_task(self._send_wake(served))
 
     async def _send_wake(self, served: Served) -> None:
-        try:
+        with suppress(Away, ConfigurationError, exceptions.ResponseError):  # the read ends by itself within 2 s
             await self._wire.call("XADD", served.keys.wake + served.consumer, "MAXLEN", 1, "*", "w", "1", timeout=1)
-        except (Away, ConfigurationError, exceptions.ResponseError):
-            pass  # the read ends by itself within 2 s
 
     def _details(self) -> dict[str, str | int]:
         return {
@@ -433,7 +439,9 @@ class Worker:
         adapters = {id(adapter): adapter for adapter in (adapter_of(job_class) for job_class in self._classes or [Job])}
         if len(adapters) > 1:
             named = ", ".join(sorted(repr(adapter) for adapter in adapters.values()))
-            raise ConfigurationError(f"the job classes use several adapters ({named}): give the worker the one it is to serve")
+            raise ConfigurationError(
+                f"the job classes use several adapters ({named}): give the worker the one it is to serve"
+            )
         (adapter,) = adapters.values()
         if not isinstance(adapter, RedisAdapter):
             raise ConfigurationError(f"a worker needs a RedisAdapter, the job classes use {adapter!r}")
@@ -447,7 +455,9 @@ class Worker:
                 await self._state.redis.failed(error)
                 continue
             except exceptions.ResponseError as error:
-                raise ConfigurationError(f"{self._adapter.endpoint.display}: {error}; Redis 6.2 or newer is needed") from None
+                raise ConfigurationError(
+                    f"{self._adapter.endpoint.display}: {error}; Redis 6.2 or newer is needed"
+                ) from None
             break
         self._state.redis.succeeded()
         fields = dict(zip(reply[::2], reply[1::2], strict=False))

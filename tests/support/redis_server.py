@@ -130,7 +130,9 @@ class RedisServer:
                 if "in use" not in log.read_text(errors="replace"):
                     break
                 self.port = 0
-        raise RuntimeError(f"{self.binary.path} does not start:\n{log.read_text(errors='replace')[-2000:]}")
+        said = log.read_text(errors="replace")[-2000:]
+        self._remove()
+        raise RuntimeError(f"{self.binary.path} does not start:\n{said}")
 
     def stop(self) -> None:
         """End it in good order (its append-only file is written); nothing if it does not run."""
@@ -160,6 +162,9 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._remove()
+
+    def _remove(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
         self._directory = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
@@ -61,7 +61,7 @@ class RedisAdapter:
     def __repr__(self) -> str:
         return f"RedisAdapter({self.endpoint.display!r})"
 
-    async def __aenter__(self) -> RedisAdapter:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -143,7 +143,9 @@ class RedisAdapter:
             record = await (await self._session()).wire.call("LINDEX", key, 0)
             return Ended("dead", error=error_text(record))
         if state == b"unknown":
-            raise ResultNotKept(f"nothing is known of job {job_id}: its result was not kept, or has expired", job_id=job_id)
+            raise ResultNotKept(
+                f"nothing is known of job {job_id}: its result was not kept, or has expired", job_id=job_id
+            )
         return None
 
     async def _look(self, job_id: str) -> tuple[bytes, bytes]:

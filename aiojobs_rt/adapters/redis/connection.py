@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -18,14 +19,13 @@ from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from aiojobs_rt.adapters.redis.embedded import acquire
-from aiojobs_rt.adapters.redis.scripts import Script
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from aiojobs_rt.adapters.redis.embedded import EmbeddedServer
+    from aiojobs_rt.adapters.redis.scripts import Script
 
 Argument = str | bytes | int
 
@@ -48,6 +48,10 @@ AWAY = (
 REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 
 
+pack: Callable[[tuple[Argument, ...]], bytes] = cast("Any", hiredis.pack_command)
+"""A command in Redis' protocol."""
+
+
 class Away(RedisUnavailable):
     """Redis is not there at the moment, or did not answer. Whether a call that was sent has been done is not known."""
 
@@ -63,6 +67,7 @@ class Endpoint:
         self._url = url
         self._embedded: EmbeddedServer | None = None
         self._arguments: dict[str, Any] | None = None
+        self._pid = 0
         scheme = url.partition("://")[0]
         if scheme in ("redis+sentinel", "redis+cluster"):
             raise ConfigurationError(f"{scheme}:// is not served yet; use redis://, rediss://, unix:// or embedded://")
@@ -96,7 +101,10 @@ class Endpoint:
         Raises:
             ConfigurationError: the embedded server can't be started.
         """
-        if self._arguments is None:
+        if self._arguments is None or (self._embedded is not None and self._pid != os.getpid()):
+            from aiojobs_rt.adapters.redis.embedded import acquire  # noqa: PLC0415 - it needs fcntl, which not every system has
+
+            self._pid = os.getpid()  # a forked child is a user of its own
             self._embedded = acquire(self._url)
             self._arguments = self._parse(self._embedded.url)
         return dict(self._arguments)
@@ -114,7 +122,7 @@ class Endpoint:
             Away: nobody answers there.
             ConfigurationError: the user or password is refused.
         """
-        if self._arguments is None:
+        if self._arguments is None or self._embedded is not None:
             await asyncio.to_thread(self.resolve)
         arguments = self.resolve()
         factory = arguments.pop("connection_class", Connection)
@@ -133,7 +141,7 @@ class Endpoint:
         )
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await connection.connect()
+                await cast("Any", connection).connect()
         except REFUSED as error:
             await _drop(connection)
             raise ConfigurationError(f"{self.display}: {error}") from None
@@ -185,7 +193,7 @@ class Wire:
             Away: Redis is not there, or did not answer in time (seconds).
             redis.exceptions.ResponseError: Redis answered with an error.
         """
-        (reply,) = await self._exchange(hiredis.pack_command(command), 1, timeout)
+        (reply,) = await self._exchange(pack(command), 1, timeout)
         if isinstance(reply, exceptions.RedisError):
             raise _classify(reply)
         return reply
@@ -196,7 +204,7 @@ class Wire:
         Raises:
             Away: Redis is not there, or did not answer in time (seconds).
         """
-        packed = [hiredis.pack_command(tuple(command)) for command in commands]
+        packed = [pack(tuple(command)) for command in commands]
         replies = await self._exchange(b"".join(packed), len(packed), timeout)
         for reply in replies:
             if isinstance(reply, AWAY):
@@ -204,7 +212,12 @@ class Wire:
         return replies
 
     async def run(
-        self, script: Script, keys: Sequence[Argument], arguments: Sequence[Argument], *, timeout: float = CALL_TIMEOUT  # noqa: ASYNC109 - one scope per call
+        self,
+        script: Script,
+        keys: Sequence[Argument],
+        arguments: Sequence[Argument],
+        *,
+        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 - one scope per call
     ) -> Any:
         """Run a script by its digest; a Redis that does not know it (restart, SCRIPT FLUSH, failover) is given it.
 
@@ -212,10 +225,10 @@ class Wire:
             Away: Redis is not there, or did not answer in time (seconds).
             redis.exceptions.ResponseError: the script answered with an error.
         """
-        packed = hiredis.pack_command(("EVALSHA", script.sha, len(keys), *keys, *arguments))
+        packed = pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
         (reply,) = await self._exchange(packed, 1, timeout)
         if isinstance(reply, exceptions.NoScriptError):
-            packed = hiredis.pack_command(("EVAL", script.source, len(keys), *keys, *arguments))
+            packed = pack(("EVAL", script.source, len(keys), *keys, *arguments))
             (reply,) = await self._exchange(packed, 1, timeout)
         if isinstance(reply, exceptions.RedisError):
             raise _classify(reply)
@@ -248,9 +261,7 @@ class Wire:
             done = False
             try:
                 async with asyncio.timeout(None if timeout == math.inf else timeout):
-                    writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001 - write() without redis-py's task per send
-                    writer.write(packed)
-                    await writer.drain()
+                    await write_now(connection, packed).drain()
                     received = [await _read(connection) for _ in range(replies)]
                 done = True
             except TimeoutError:
@@ -260,13 +271,38 @@ class Wire:
             finally:
                 if not done:
                     self._connection = None
-                    connection._close()  # noqa: SLF001 - at once, in the middle of a cancellation too
+                    close_now(connection)
             return received
+
+
+async def read_reply(connection: Connection) -> Any:
+    """The next reply, without redis-py's scope and checks per reply.
+
+    Raises:
+        redis.exceptions.RedisError: an error reply, or the connection broke.
+    """
+    parser: Any = connection._parser  # noqa: SLF001 - see above
+    return await parser.read_response()
+
+
+def write_now(connection: Connection, packed: bytes) -> asyncio.StreamWriter:
+    """Write without redis-py's task per send; `drain` of what is returned waits until it is sent."""
+    writer: Any = connection._writer  # noqa: SLF001 - see above
+    if writer is None:
+        raise exceptions.ConnectionError("the connection is closed")
+    writer.write(packed)
+    return cast("asyncio.StreamWriter", writer)
+
+
+def close_now(connection: Connection) -> None:
+    """Close at once, also in the middle of a cancellation."""
+    closing: Any = connection
+    closing._close()  # noqa: SLF001 - disconnect() awaits
 
 
 async def _read(connection: Connection) -> Any:
     try:
-        return await connection._parser.read_response()  # noqa: SLF001 - without redis-py's scope per reply
+        return await read_reply(connection)
     except exceptions.ResponseError as error:
         return error
 
@@ -279,4 +315,4 @@ async def _drop(connection: Connection) -> None:
     try:
         await connection.disconnect(nowait=True)
     except (*AWAY, exceptions.RedisError):
-        connection._close()  # noqa: SLF001 - it is broken already
+        close_now(connection)

@@ -55,13 +55,14 @@ class Enqueuer:
     async def enqueue(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Enqueue, in order within each queue; per envelope whether it was enqueued."""
         if len(envelopes) == 1:
-            return await self._batcher(envelopes[0].queue).put(envelopes)
+            answers: list[bool] = await self._batcher(envelopes[0].queue).put(_Parcel(envelopes))
+            return answers
         by_queue: dict[str, list[int]] = {}
         for index, envelope in enumerate(envelopes):
             by_queue.setdefault(envelope.queue, []).append(index)
         answers = [True] * len(envelopes)
         futures = [
-            (indexes, self._batcher(queue).put([envelopes[index] for index in indexes]))
+            (indexes, self._batcher(queue).put(_Parcel([envelopes[index] for index in indexes])))
             for queue, indexes in by_queue.items()
         ]
         results = await asyncio.gather(*(future for _, future in futures), return_exceptions=True)
@@ -88,12 +89,24 @@ class Enqueuer:
         for wire in self._wires:
             wire.abandon()
 
-    def _batcher(self, name: str) -> Batcher[Sequence[Envelope], list[bool]]:
+    def _batcher(self, name: str) -> Batcher[_Parcel]:
         queue = self._queues.get(name)
         if queue is None:
             wire = self._wires[len(self._queues) % WIRES]
             queue = self._queues[name] = _Queue(self._prefix, name, self._client, wire, self._timeout)
         return queue.batcher
+
+
+class _Parcel:
+    """What one caller enqueues on one queue."""
+
+    __slots__ = ("answered", "envelopes", "jobs", "size")
+
+    def __init__(self, envelopes: Sequence[Envelope]) -> None:
+        self.envelopes = envelopes
+        self.jobs = len(envelopes)
+        self.size = sum(len(envelope.args) for envelope in envelopes) + _OVERHEAD * self.jobs
+        self.answered: asyncio.Future[list[bool]] | None = None
 
 
 class _Queue:
@@ -109,19 +122,19 @@ class _Queue:
         self._queues_key = queues_key(prefix)
         self._number = 0
         self._registered = False
-        self.batcher: Batcher[Sequence[Envelope], list[bool]] = Batcher(self._send, measure=_measure)
+        self.batcher: Batcher[_Parcel] = Batcher(self._send)
 
-    async def _send(self, items: list[Sequence[Envelope]]) -> list[list[bool]]:
+    async def _send(self, parcels: list[_Parcel]) -> list[list[bool]]:
         self._number += 1
         arguments: list[Argument] = [self._number, self._channel, self._queue]
-        for envelopes in items:
-            for e in envelopes:
+        for parcel in parcels:
+            for e in parcel.envelopes:
                 arguments += (e.id, e.job, e.args, e.meta, _route(e))
         answer = await self._call(arguments)
         if not answer:
-            return [[True] * len(envelopes) for envelopes in items]
+            return [[True] * parcel.jobs for parcel in parcels]
         flags = iter(answer)
-        return [[next(flags) == 49 for _ in envelopes] for envelopes in items]
+        return [[next(flags) == 49 for _ in parcel.envelopes] for parcel in parcels]
 
     async def _call(self, arguments: list[Argument]) -> bytes:
         deadline = time.monotonic() + self._timeout
@@ -130,7 +143,9 @@ class _Queue:
             left = deadline - time.monotonic()
             try:
                 if not self._registered:
-                    await self._wire.call_many([("SADD", self._queues_key, self._queue)], timeout=min(left, CALL_TIMEOUT))
+                    await self._wire.call_many(
+                        [("SADD", self._queues_key, self._queue)], timeout=min(left, CALL_TIMEOUT)
+                    )
                     self._registered = True
                 answer: bytes = await self._wire.run(
                     script("enqueue"), self._keys, arguments, timeout=max(0.05, min(left, CALL_TIMEOUT))
@@ -146,7 +161,9 @@ class _Queue:
                 raise EnqueueError(f"queue {self._queue}: {error}") from None
             except exceptions.ResponseError as error:
                 if "OOM" in str(error)[:64] or isinstance(error, exceptions.OutOfMemoryError):
-                    raise QueueFullError(f"queue {self._queue}: Redis is at its maxmemory; nothing was enqueued") from None
+                    raise QueueFullError(
+                        f"queue {self._queue}: Redis is at its maxmemory; nothing was enqueued"
+                    ) from None
                 raise EnqueueError(f"queue {self._queue}: Redis answered: {error}") from None
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(pause * 2, 1.0)
@@ -157,9 +174,3 @@ def _route(envelope: Envelope) -> str:
         return ""
     when = f"@{envelope.due_ms}" if envelope.due_ms else f"+{envelope.delay_ms}" if envelope.delay_ms else ""
     return f"{envelope.priority or ''}{when}"
-
-
-def _measure(envelopes: Sequence[Envelope]) -> tuple[int, int]:
-    if len(envelopes) == 1:
-        return 1, len(envelopes[0].args) + _OVERHEAD
-    return len(envelopes), sum(len(e.args) for e in envelopes) + _OVERHEAD * len(envelopes)

@@ -46,7 +46,7 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """The script `lua/<name>.lua`, its includes in place."""
-    folder = resources.files(__package__).joinpath("lua")
+    folder = resources.files("aiojobs_rt.adapters.redis").joinpath("lua")
 
     def include(match: re.Match[str]) -> str:
         return folder.joinpath("include", f"{match[1]}.lua").read_text(encoding="utf-8")
@@ -58,5 +58,5 @@ def script(name: str) -> Script:
 
 def names() -> list[str]:
     """All scripts there are."""
-    folder = resources.files(__package__).joinpath("lua")
+    folder = resources.files("aiojobs_rt.adapters.redis").joinpath("lua")
     return sorted(entry.name.removesuffix(".lua") for entry in folder.iterdir() if entry.name.endswith(".lua"))

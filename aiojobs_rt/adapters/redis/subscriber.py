@@ -6,9 +6,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, cast
 
-import hiredis
-
-from aiojobs_rt.adapters.redis.connection import AWAY, Away
+from aiojobs_rt.adapters.redis.connection import AWAY, Away, close_now, pack, read_reply, write_now
 from aiojobs_rt.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -85,7 +83,7 @@ class Subscriber:
                     if self._listeners:
                         self._write("SUBSCRIBE", *self._listeners)
                     while True:
-                        self._deliver(await self._connection._parser.read_response())  # noqa: SLF001 - as Wire does
+                        self._deliver(await read_reply(self._connection))
                         failures = 0
                 except (Away, ConfigurationError, *AWAY):
                     failures += 1
@@ -107,12 +105,12 @@ class Subscriber:
             self._confirmed[name].set()
 
     def _write(self, *command: str) -> None:
-        if self._connection is not None and self._connection._writer is not None:  # noqa: SLF001 - as Wire does
-            self._connection._writer.write(hiredis.pack_command(command))  # noqa: SLF001
+        if self._connection is not None and self._connection.is_connected:
+            write_now(self._connection, pack(command))
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection._close()  # noqa: SLF001 - at once, in the middle of a cancellation too
+            close_now(connection)
         for confirmed in self._confirmed.values():
             confirmed.clear()

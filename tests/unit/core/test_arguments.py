@@ -10,7 +10,7 @@ from datetime import time as clock
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -32,7 +32,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import ValidationError
 from typing_extensions import TypedDict, Unpack
 
-from aiojobs_rt.core.arguments import MAX_DEPTH, Arguments, Result, Unresolved
+from aiojobs_rt.core.arguments import MAX_DEPTH, Arguments, Result, Unresolved, explain
 from aiojobs_rt.core.equality import same
 from aiojobs_rt.errors import InvalidArguments, InvalidJob
 
@@ -43,6 +43,10 @@ INVALID_UTF8 = b"\xff\x00\xfe"
 class Colour(Enum):
     RED = "red"
     ONE = 1
+
+
+class Leak(Enum):
+    WORD = "hunter2"
 
 
 class Size(IntEnum):
@@ -117,6 +121,10 @@ class Dog(BaseModel):
     name: str
 
 
+class Tagged(BaseModel):
+    kind: Literal[Colour.RED]
+
+
 class Node(BaseModel):
     child: Node | None = None
 
@@ -129,7 +137,7 @@ UserId = NewType("UserId", int)
 INNER: Inner = {"raw": INVALID_UTF8, "many": [INVALID_UTF8, b""], "score": -math.inf}
 MODEL = Model(inner=INNER)
 UUID_1 = uuid4()
-MOMENT = datetime(2024, 2, 29, 1, 2, 3, 456789)
+MOMENT = datetime.fromisoformat("2024-02-29T01:02:03.456789")
 
 
 def arguments_of(annotation: Any) -> Arguments:
@@ -230,12 +238,16 @@ def there_and_back(annotation: Any, value: Any) -> Any:
         (int | bool, True),
         (float | str, "NaN"),
         (float | Decimal, Decimal("1.5")),
-        (date | datetime, datetime(2024, 1, 1)),
+        (date | datetime, datetime.fromisoformat("2024-01-01T00:00:00")),
         (datetime | date, date(2024, 1, 1)),
         (UUID | int | None, UUID_1),
         (UUID | Literal["all"], "all"),
-        (Literal[1, "1", None], "1"),
+        (Literal[1, "1"] | None, "1"),
         (Literal[Colour.RED], Colour.RED),
+        (Literal[Mood.GOOD], Mood.GOOD),
+        (Literal[Size.SMALL], Size.SMALL),
+        (Literal[Colour.RED] | int, Colour.RED),
+        (Tagged, Tagged(kind=Colour.RED)),
         (Annotated[int, Field(gt=1)], 2),
         (Annotated[int, Field(default=5)], 2),
         (list[dict[str, tuple[set[bytes], ...]]], [{"a": ({INVALID_UTF8},)}]),
@@ -422,6 +434,9 @@ def test_an_error_of_load_plain_can_be_explained() -> None:
     assert "user_id" in str(explained)
     assert "secret" not in str(explained)
     assert "secret" not in str(caught.value)
+    assert str(explain(caught.value, job="Other")).startswith(
+        "Other.perform() got arguments that do not fit: user_id: "
+    )
 
 
 def test_self_is_kept_where_there_is_none() -> None:
@@ -438,6 +453,7 @@ def test_self_is_kept_where_there_is_none() -> None:
     [
         (int, "hunter2"),
         (SecretStr, ["hunter2"]),
+        (int, Leak.WORD),
         (UUID, "hunter2-zzzz"),
         (Annotated[Cat | Dog, Field(discriminator="kind")], {"kind": "hunter2"}),
         (list[int], ["hunter2"] * 5),
@@ -450,6 +466,7 @@ def test_a_message_never_repeats_the_value(annotation: Any, value: Any) -> None:
     assert "value" in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
 
 
 # -- annotations that can't work
@@ -469,8 +486,8 @@ def test_a_message_never_repeats_the_value(annotation: Any, value: Any) -> None:
         (Mapping, r"write for example Mapping\[str, int\]"),
         (list[Any], "pydantic.JsonValue"),
         (dict[str, list], r"list\[int\]"),  # type: ignore[type-arg]
-        (Optional[dict], r"dict\[str, int\]"),  # type: ignore[type-arg]
-        (Annotated[list, Field(min_length=1)], r"list\[int\]"),  # type: ignore[type-arg]
+        (dict | None, r"dict\[str, int\]"),
+        (Annotated[Sequence, Field(min_length=1)], r"Sequence\[int\]"),  # pyright: ignore[reportMissingTypeArgument]
         (set[int] | list[int], r"can't tell set\[int\] from list\[int\]"),
         (list[set[int] | tuple[int, ...]], "can't tell"),
         (str | bytes, "can't tell str from bytes"),
@@ -487,11 +504,14 @@ def test_a_message_never_repeats_the_value(annotation: Any, value: Any) -> None:
         (dict[int | str, str], "list of pairs"),
         (dict[int | None, str], "list of pairs"),
         (dict[Colour, str], "list of pairs"),
+        (Literal[b"x"], "Literal of str, int"),
+        (Literal[Colour.RED, "x"], "Literal of str, int"),
         (Iterable[int], r"write list\[...\]"),
         (Callable[[], int], "pass a name"),
         (type[int], "pass a name"),
         (range, "range can't travel as JSON"),
         (T, "type variable"),
+        (Box, r"give its type variables types: Box\[int\]"),
         (list[T], "type variable"),  # type: ignore[valid-type]
     ],
     ids=str,
@@ -503,7 +523,7 @@ def test_an_annotation_that_can_not_travel_is_refused_with_what_to_write(annotat
 
 
 def test_a_parameter_without_annotation_is_refused() -> None:
-    async def perform(self: object, user_id) -> None: ...  # type: ignore[no-untyped-def] # pyright: ignore
+    async def perform(self: object, user_id) -> None: ...  # type: ignore[no-untyped-def] # pyright: ignore[reportMissingParameterType]
 
     with pytest.raises(
         InvalidJob, match="parameter 'user_id' has no annotation; say its type, for example user_id: int"
@@ -513,7 +533,7 @@ def test_a_parameter_without_annotation_is_refused() -> None:
 
 def test_variadic_parameters_are_checked_too() -> None:
     async def many(self: object, *rest: Any) -> None: ...
-    async def named(self: object, **more: list) -> None: ...  # type: ignore[type-arg] # pyright: ignore
+    async def named(self: object, **more: list) -> None: ...  # type: ignore[type-arg] # pyright: ignore[reportMissingTypeArgument]
     async def unpacked(self: object, **more: Unpack[Inner]) -> None: ...
 
     for function, name in ((many, "rest"), (named, "more"), (unpacked, "more")):
@@ -528,19 +548,17 @@ def test_a_field_as_a_default_is_refused() -> None:
         of(perform)
 
 
-def test_an_annotation_that_is_no_type_is_refused() -> None:
-    async def perform(self: object, n: int) -> None: ...
-
-    perform.__annotations__["n"] = "int +"
-    with pytest.raises(InvalidJob, match="not a type"):
-        of(perform)
+@pytest.mark.parametrize("annotation", ["int +", "5", 5, [], "int[str]"])
+def test_an_annotation_that_is_no_type_is_refused(annotation: Any) -> None:
+    with pytest.raises(InvalidJob, match=r"SendWelcome.*perform\(\)"):
+        arguments_of(annotation)
 
 
 # -- names that are not defined yet
 
 
 def test_an_undefined_name_can_be_tried_again() -> None:
-    async def perform(self: object, later: list[Later]) -> None: ...  # type: ignore[name-defined] # noqa: F821 # pyright: ignore
+    async def perform(self: object, later: list[Later]) -> None: ...  # type: ignore[name-defined] # noqa: F821 # pyright: ignore[reportUndefinedVariable]
 
     with pytest.raises(Unresolved, match="Later") as caught:
         of(perform)
@@ -551,7 +569,7 @@ def test_an_undefined_name_can_be_tried_again() -> None:
 
 def test_a_model_that_is_not_complete_yet_can_be_tried_again() -> None:
     class Incomplete(BaseModel):
-        later: Later2  # type: ignore[name-defined] # noqa: F821 # pyright: ignore
+        later: Later2  # type: ignore[name-defined] # noqa: F821 # pyright: ignore[reportUndefinedVariable]
 
     with pytest.raises(Unresolved, match="Later2"):
         arguments_of(list[Incomplete])
@@ -571,7 +589,8 @@ def test_local_classes_are_found_through_local_names() -> None:
 
 
 def test_type_variables_are_substituted() -> None:
-    async def perform(self: object, a: T, b: list[T | None], c: Box[T], d: dict[str, Annotated[T, "x"]]) -> T: ...
+    async def perform(self: object, a: T, b: list[T | None], c: Box[T], d: dict[str, Annotated[T, "x"]]) -> T:
+        return a
 
     arguments = Arguments.of(perform, job="J", type_arguments={T: bytes})
     raw = arguments.encode((b"\xff", [None], Box[bytes](content=b"\xfe"), {"a": b"\xfd"}), {})
@@ -629,10 +648,10 @@ def cyclic_model() -> Node:
 )
 def test_what_could_not_be_read_again_is_refused_quickly(annotation: Any, make: Callable[[], Any]) -> None:
     arguments, value = arguments_of(annotation), make()
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InvalidArguments, match="value"):
         arguments.encode((value,), {})
-    assert time.perf_counter() - began < 0.05
+    assert time.process_time() - began < 0.05
 
 
 def test_a_value_may_be_nested_as_deep_as_the_limit() -> None:
@@ -645,7 +664,8 @@ def test_a_value_may_be_nested_as_deep_as_the_limit() -> None:
 
 
 def test_many_shallow_containers_and_brackets_in_strings_are_not_deep() -> None:
-    for value in ([[]] * 1_000, "[" * 1_000, ['"[{', "\\"] * 200, {"[" * 100: '\\"[' * 100}):
+    values: list[Any] = [[[]] * 1_000, "[" * 1_000, ['"[{', "\\"] * 200, {"[" * 100: '\\"[' * 100}]
+    for value in values:
         assert there_and_back(JsonValue, value) == value
 
 
@@ -721,10 +741,10 @@ def test_a_failing_serialiser_names_the_parameter() -> None:
 )
 @pytest.mark.parametrize("function", [variadic, pair])
 def test_bytes_that_do_not_fit_are_refused(raw: bytes, function: Callable[..., Any]) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InvalidArguments):
         of(function).load(raw)
-    assert time.perf_counter() - began < 0.05
+    assert time.process_time() - began < 0.05
 
 
 def test_deep_json_for_a_json_parameter_is_refused_on_the_wire() -> None:
@@ -801,6 +821,12 @@ def test_the_round_trip_check_knows_values_without_equality() -> None:
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
         ({"a": 1}, {"a": 1, "b": 2}, False),
         ({1: 1}, {True: 1}, False),
+        ({1}, {True}, False),
+        ({(math.nan, 1)}, {(math.nan, 1)}, True),
+        ({(math.nan, 1)}, {(math.nan, 2)}, False),
+        ({math.nan: 1}, {math.nan: 1}, True),
+        ({math.nan: 1}, {math.nan: 2}, False),
+        ({MOMENT.replace(tzinfo=UTC)}, {MOMENT.replace(tzinfo=timezone(timedelta(0)))}, True),
     ],
 )
 def test_equality(one: Any, other: Any, *, equal: bool) -> None:
@@ -837,7 +863,7 @@ def test_a_result_arrives_as_it_was_returned(annotation: Any, value: Any) -> Non
 
 
 def test_an_unannotated_result_is_plain_json() -> None:
-    async def perform(self: object, n: int):  # type: ignore[no-untyped-def] # pyright: ignore
+    async def perform(self: object, n: int):  # type: ignore[no-untyped-def]
         return n
 
     result = Result.of(perform, job="J")

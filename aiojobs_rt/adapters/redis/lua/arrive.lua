@@ -1,26 +1,29 @@
 -- Arrive: a job that another queue sent. A second carrier of the same one does nothing. (G2)
--- KEYS  stream, index, retries, parked, lanes, arrived:<id>:<hop>, errors:<id>
+-- KEYS  stream, index, retries, parked, lanes, arrived:<id>:<hop>, errors:<id>, moved:<id>
 -- ARGV  channel, queue, id, delay ms, message, errors, keep errors ms
 -- Returns 1, or 0 when it had arrived. First write: SET.
-local stream, index, retries, parked, lanes, arrived, errors = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local stream, index, retries, parked, lanes, arrived = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local errors, moved = KEYS[7], KEYS[8]
 local channel, queue, id, delay, packed, history, keep = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
 --@include guard
 local wrong = guard(stream, 'stream') or guard(index, 'hash') or guard(retries, 'zset') or guard(parked, 'hash') or guard(lanes, 'zset')
+  or guard(errors, 'list')
 if wrong then
   return wrong
 end
 --@include clock
 --@include lane
 --@include later
+local message, records = cmsgpack.unpack(packed), cmsgpack.unpack(history)
 if not redis.call('SET', arrived, '1', 'NX', 'PX', 86400000) then
   return 0
 end
-for _, record in ipairs(cmsgpack.unpack(history)) do
+for _, record in ipairs(records) do
   redis.call('RPUSH', errors, record)
 end
 redis.call('PEXPIRE', errors, keep)
+redis.call('DEL', moved)
 if delay == 0 then
-  local message = cmsgpack.unpack(packed)
   push(message[1], id, message[2], message[3], message[4])
 else
   later(retries, 'retries', id, now + delay, packed)

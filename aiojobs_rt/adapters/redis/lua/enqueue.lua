@@ -3,7 +3,7 @@
 -- ARGV  number, channel, queue, then per job: id, job, args, meta's tail, route
 --       route: '' = now on the main lane; else [priority][+delay ms | @due ms]
 -- Returns '' when every job was enqueued, else a string of 1 and 0, one per job (0: the id was there already).
--- First write: XADD or ZADD. At maxmemory it is refused and nothing is done.
+-- First write: XADD, ZADD or HSET. At maxmemory it is refused and nothing is done.
 local stream, index, call, scheduled, parked, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local number, channel, queue = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 --@include numbered
@@ -15,8 +15,13 @@ end
 local fresh, fresh_count = {}, 0
 for i = 8, #ARGV, 5 do
   local priority = ARGV[i] ~= '' and string.match(ARGV[i], '^(-?%d+)')
-  if priority and priority ~= '0' and not fresh[priority] and not redis.call('ZSCORE', lanes, 'p' .. priority) then
-    fresh[priority], fresh_count = true, fresh_count + 1
+  if priority and priority ~= '0' and not fresh[priority] then
+    wrong = guard(stream .. ':p' .. priority, 'stream')
+    if wrong then
+      return wrong
+    end
+    fresh[priority] = true
+    fresh_count = fresh_count + (redis.call('ZSCORE', lanes, 'p' .. priority) and 0 or 1)
   end
 end
 if fresh_count > 0 and redis.call('ZCARD', lanes) + fresh_count > 66 then

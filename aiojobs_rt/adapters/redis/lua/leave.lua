@@ -5,7 +5,7 @@
 local workers, stream, lanes, wake, call = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local consumer = ARGV[1]
 --@include guard
-local wrong = guard(workers, 'zset')
+local wrong = guard(workers, 'zset') or guard(lanes, 'zset')
 if wrong then
   return wrong
 end

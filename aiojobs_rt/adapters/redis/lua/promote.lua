@@ -18,9 +18,13 @@ for _, set in ipairs({retries, scheduled}) do
     redis.call('ZREM', set, id)
     local packed = redis.call('HGET', parked, id)
     if packed then
-      local message = cmsgpack.unpack(packed)
       redis.call('HDEL', parked, id)
-      push(message[1], id, message[2], message[3], message[4])
+      local readable, message = pcall(cmsgpack.unpack, packed)
+      if readable and type(message) == 'table' and #message == 4 then
+        push(message[1], id, message[2], message[3], message[4])
+      else
+        push('', id, '', packed, '') -- its reader buries it with its payload (G10)
+      end
     else
       redis.call('HDEL', index, id)
     end

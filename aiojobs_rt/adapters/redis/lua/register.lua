@@ -5,7 +5,8 @@
 local workers, grace, stream, lanes, wake, stats = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local consumer, lease, grace_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 --@include guard
-local wrong = guard(workers, 'zset') or guard(stream, 'stream') or guard(lanes, 'zset') or guard(stats, 'hash')
+local wrong = guard(workers, 'zset') or guard(stream, 'stream') or guard(lanes, 'zset') or guard(wake, 'stream')
+  or guard(stats, 'hash')
 if wrong then
   return wrong
 end

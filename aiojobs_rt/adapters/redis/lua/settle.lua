@@ -35,6 +35,10 @@ for k = 1, kinds do
   kind_lane[k], kind_job[k], kind_verb[k] = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   kind_key[k] = lane_key(ARGV[at])
   at = at + 3
+  wrong = guard(kind_key[k], 'stream')
+  if wrong then
+    return wrong
+  end
 end
 local marks = redis.call('HLEN', cancelled) > 0
 local buried = false
@@ -74,6 +78,11 @@ function verbs.kept(key, lane, entry, id, job, ttl, value, history)
   return 'succeeded'
 end
 
+local function history(id)
+  local records = redis.pcall('LRANGE', errors .. id, 0, -1)
+  return records.err and {} or records
+end
+
 function verbs.retried(key, lane, entry, id, job, delay, meta, record, target)
   local _, name, args = body(key, entry)
   if record ~= '' then
@@ -83,7 +92,7 @@ function verbs.retried(key, lane, entry, id, job, delay, meta, record, target)
   local packed = cmsgpack.pack({lane, name, args, meta})
   if target ~= '' then
     redis.call('XADD', outgoing, '*', 'queue', target, 'id', id, 'delay', delay, 'message', packed,
-      'errors', cmsgpack.pack(redis.call('LRANGE', errors .. id, 0, -1)))
+      'errors', cmsgpack.pack(history(id)))
     redis.call('SET', moved .. id, target, 'PX', dead_age + 86400000)
     forget(id)
   elseif delay == '0' then
@@ -128,6 +137,7 @@ function verbs.cancelled(key, lane, entry, id, job, ttl, value)
 end
 
 local again = {retried = true, snoozed = true, released = true}
+local needs_body = {retried = true, snoozed = true, released = true, dead = true}
 
 while at <= #ARGV do
   local kind, entry, id, record = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
@@ -138,6 +148,11 @@ while at <= #ARGV do
     local marked = marks and redis.call('HDEL', cancelled, id) == 1
     if verb == 'succeeded' then
       redis.call('HDEL', index, id)
+    elseif needs_body[verb] and not body(key, entry) then
+      forget(id) -- somebody deleted the entry: there is nothing to put anywhere
+      verb, record = 'lost', ''
+      answers[n] = '0'
+      lost = true
     elseif marked and again[verb] then
       forget(id)
       remember_ended(id, job, 'cancelled', '')

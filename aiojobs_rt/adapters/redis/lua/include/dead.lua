@@ -1,9 +1,12 @@
 -- Needs dead, parked, index, errors, dead_jobs, dead_age, now, and `ending`. bury(id, job, args, meta, lane): a job into the dead set.
+-- A history whose key is no list is not kept: by then it is too late to refuse.
 local function note_error(id, record)
   local key = errors .. id
-  redis.call('LPUSH', key, record)
-  redis.call('LTRIM', key, 0, 24)
-  redis.call('PEXPIRE', key, dead_age + 86400000)
+  local noted = redis.pcall('LPUSH', key, record)
+  if type(noted) == 'number' then
+    redis.call('LTRIM', key, 0, 24)
+    redis.call('PEXPIRE', key, dead_age + 86400000)
+  end
 end
 local function bury(id, job, args, meta, lane)
   redis.call('HSET', parked, id, cmsgpack.pack({lane, job, args, meta}))

