@@ -7,17 +7,18 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from aiojobs_rt.adapters.base import Envelope
-from aiojobs_rt.core.message import JobMessage, new_job_id
+from aiojobs_rt.core.message import NOTHING, JobMessage, new_job_id
 from aiojobs_rt.errors import PayloadTooLarge
 from aiojobs_rt.handle import JobHandle
 from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from aiojobs_rt.adapters.base import Adapter
     from aiojobs_rt.job import Job
@@ -39,7 +40,7 @@ class Bound(Generic[R_co]):
     """
 
     job: type[Job]
-    args: bytes
+    args: bytes = field(repr=False)
     queue: str
     priority: int = 0
     delay_ms: int = 0
@@ -56,8 +57,10 @@ class Bound(Generic[R_co]):
 
     def envelope(self) -> Envelope:
         """The job as it goes to its adapter, under a fresh id."""
-        if self.priority or self.options:
-            meta = JobMessage("", "", b"", "", priority=self.priority, options=self.options or {}).meta_tail()
+        due = self._due_for_expiry() if self.delay_ms or self.due_ms else NOTHING
+        if self.priority or self.options or due:
+            options = self.options or NOTHING
+            meta = JobMessage("", "", b"", "", priority=self.priority, options=options, extra=due).meta_tail()
         else:
             meta = b"}"
         return Envelope(
@@ -70,6 +73,12 @@ class Bound(Generic[R_co]):
             self.delay_ms,
             self.due_ms,
         )
+
+    def _due_for_expiry(self) -> Mapping[str, int]:
+        """What the worker must know of the delay, because `expires_in` counts from when the job is due."""
+        if not (self.options or NOTHING).get("expires_in", self.job.options().expires_ms):
+            return NOTHING
+        return {"due": self.due_ms} if self.due_ms else {"delay": self.delay_ms}
 
 
 async def deliver(bound: Bound[R_co]) -> JobHandle[R_co]:
@@ -99,7 +108,9 @@ async def deliver_all(jobs: Iterable[Bound[Any]]) -> list[JobHandle[Any]]:
     bound = list(jobs)
     for job in bound:
         if not isinstance(job, Bound):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-            raise TypeError(f"perform_all_later takes bound jobs, such as SendWelcome.bind(42); got {job!r}")
+            raise TypeError(
+                f"perform_all_later takes bound jobs, such as SendWelcome.bind(42); got {_described(job)}, and enqueued nothing"
+            )
     handles: list[JobHandle[Any]] = []
     for start in range(0, len(bound), SLICE):
         slice_ = bound[start : start + SLICE]
@@ -120,6 +131,14 @@ async def deliver_all(jobs: Iterable[Bound[Any]]) -> list[JobHandle[Any]]:
                 )
         handles += cast("list[JobHandle[Any]]", made)
     return handles
+
+
+def _described(job: object) -> str:
+    """What is no bound job, without its values; a coroutine among them is closed, or Python would warn of it."""
+    if inspect.iscoroutine(job):
+        job.close()
+        return "a coroutine (write bind in the place of perform_later)"
+    return f"the class {job.__qualname__}" if isinstance(job, type) else f"a {type(job).__name__}"
 
 
 _default_adapters: dict[str, Adapter] = {}

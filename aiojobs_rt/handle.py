@@ -85,7 +85,8 @@ class JobHandle(Generic[R_co]):
     async def result(self, timeout: float | timedelta | None = None) -> R_co:  # noqa: ASYNC109 - it bounds the wait for the job
         """Wait for the job to end and return what `perform` returned.
 
-        Needs `keep_result` on the job's class (or in `set`). Cancelling the wait does not touch the job.
+        Needs `keep_result` on the job's class (or in `set`). Cancelling the wait does not touch the job. A job that `rescue_from` saved
+        gives what the handler returned, or None when that does not fit perform's annotation.
 
         Args:
             timeout: seconds or timedelta; None waits for ever.
@@ -105,6 +106,8 @@ class JobHandle(Generic[R_co]):
                     "and ask before that time has passed",
                     job_id=self.id,
                 )
+            if ended.result == b"null":  # also of a job that a handler rescued, whatever perform's annotation says
+                return None  # type: ignore[return-value]
             return self._load(ended.result)  # type: ignore[no-any-return] # what perform returned, by its annotation
         if ended.outcome == "cancelled":
             raise JobCancelled(f"job {self.id} was cancelled", job_id=self.id)

@@ -18,12 +18,13 @@ import logging
 import sys
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar
 
 from aiojobs_rt.core import execution, registry
 from aiojobs_rt.core.arguments import Arguments, Result, Unresolved
 from aiojobs_rt.core.durations import instant_to_ms, to_ms
-from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id
+from aiojobs_rt.core.generics import defining_class, open_parameters, type_arguments
+from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id, queue_of
 from aiojobs_rt.core.options import Options, check_priority, overrides
 from aiojobs_rt.enqueue import Bound, adapter_of, deliver, deliver_all
 from aiojobs_rt.errors import InvalidJob
@@ -79,6 +80,8 @@ class _Set:
 
 
 class _Setter(Generic[P, R]):
+    """Options for one job; `set(...)` is followed by perform_later, perform_now or bind."""
+
     __slots__ = ("_owner",)
 
     def __init__(self, owner: Callable[..., Performs[P, R]]) -> None:
@@ -96,7 +99,23 @@ class _Setter(Generic[P, R]):
         keep_result: float | timedelta | None = None,
         expires_in: float | timedelta | None = None,
     ) -> Configured[P, R]:
-        """Options for one job; see `Job.set`."""
+        """Options for one job, in the place of the class's own: `await SendWelcome.set(wait=10).perform_later(42)`.
+
+        What it returns may be used for several jobs.
+
+        Args:
+            wait: seconds or timedelta until the job is due.
+            wait_until: when it is due: an aware datetime; one in the past means now.
+            queue: the queue it goes to.
+            priority: lower runs first within the queue.
+            timeout: seconds or timedelta after which a run is cancelled and has failed.
+            max_attempts: failures until it is dead, where no `retry_on` says otherwise.
+            keep_result: seconds or timedelta for which its result is kept; 0: not kept.
+            expires_in: seconds or timedelta; not started so long after it was due, it is discarded.
+
+        Raises:
+            TypeError, ValueError: an option is wrong; the message names it and its value.
+        """
         if wait is not None and wait_until is not None:
             raise ValueError("give wait or wait_until, not both")
         return Configured(
@@ -188,7 +207,12 @@ class Configured(Generic[P, R]):
         return await execution.perform_now(job, message)  # type: ignore[no-any-return] # what perform returned
 
     def handle(self, job_id: str) -> JobHandle[R]:
-        """The handle of a job of this class by its id."""
+        """The handle of a job of this class by its id.
+
+        Raises:
+            ValueError: `job_id` is no job id.
+        """
+        queue_of(job_id)
         return JobHandle(job_id, adapter=adapter_of(self._job), load=self._job.result().load)
 
 
@@ -222,10 +246,15 @@ class Job:
     state: Any = None
 
     perform_later = _PerformLater()
+    """Enqueue the job: `handle = await SendWelcome.perform_later(42)`. Takes what perform takes."""
     perform_now = _PerformNow()
+    """Run the job here and now and return its value: `value = await SendWelcome.perform_now(42)`."""
     bind = _Bind()
+    """The job with its arguments, for `perform_all_later([SendWelcome.bind(1), SendWelcome.bind(2)])`."""
     set = _Set()
+    """Options for one job: `await SendWelcome.set(wait=10, queue="low").perform_later(42)`."""
     handle = _Handle()
+    """The handle of a job of this class by its id: `SendWelcome.handle(job_id)`."""
 
     _policies: ClassVar[tuple[Policy, ...]] = ()
     _options: ClassVar[Options]
@@ -259,7 +288,7 @@ class Job:
                 "for blocking work write `await anyio.to_thread.run_sync(...)` inside it"
             )
         frame = sys._getframe(1)  # noqa: SLF001 - names local to the function that defines the class, as pydantic does
-        while frame.f_code.co_name == "__init_subclass__" and frame.f_back is not None:
+        while frame.f_code.co_name in ("__init_subclass__", "__new__") and frame.f_back is not None:
             frame = frame.f_back
         local_names = None if frame.f_locals is frame.f_globals else dict(frame.f_locals)
         try:
@@ -270,8 +299,9 @@ class Job:
 
     @classmethod
     def is_abstract(cls) -> bool:
-        """Whether the class has no perform of its own, or has unresolved type parameters."""
-        return cls.perform is Job.perform or bool(_unresolved(cls))
+        """Whether the class has no perform of its own, or an abstract one, or leaves type parameters open."""
+        perform = cls.perform
+        return perform is Job.perform or getattr(perform, "__isabstractmethod__", False) or bool(open_parameters(cls))
 
     @classmethod
     def options(cls) -> Options:
@@ -300,14 +330,16 @@ class Job:
 
     @classmethod
     def _compile(cls, local_names: dict[str, Any] | None) -> None:
-        types = _type_arguments(cls)
+        types = type_arguments(cls, defining_class(cls, "perform"))
         cls._arguments = Arguments.of(cls.perform, job=cls.name, local_names=local_names, type_arguments=types)
         cls._result = Result.of(cls.perform, job=cls.name, local_names=local_names, type_arguments=types)
 
     @classmethod
     def _compile_late(cls) -> None:
         if cls.is_abstract():
-            missing = "its type parameters are open" if _unresolved(cls) else "it has no `async def perform(self, ...)`"
+            missing = (
+                "its type parameters are open" if open_parameters(cls) else "it has no `async def perform(self, ...)`"
+            )
             raise InvalidJob(f"{cls.__qualname__} is abstract: {missing}; enqueue a class that derives from it")
         try:
             cls._compile(cls._local_names)
@@ -346,17 +378,4 @@ class Job:
         return self._message
 
 
-def _type_arguments(cls: type) -> dict[Any, Any]:
-    """What the type parameters of generic bases stand for in this class, by way of `__orig_bases__`."""
-    found: dict[Any, Any] = {}
-    for base in reversed(cls.__mro__):
-        for generic in base.__dict__.get("__orig_bases__", ()):
-            origin = get_origin(generic)
-            if origin is None or origin is Generic:
-                continue
-            found.update(zip(getattr(origin, "__parameters__", ()), get_args(generic), strict=False))
-    return {parameter: found.get(argument, argument) for parameter, argument in found.items()}
-
-
-def _unresolved(cls: type) -> tuple[Any, ...]:
-    return tuple(getattr(cls, "__parameters__", ()))
+Job._options = Options.of(Job)  # noqa: SLF001 - Job is no subclass of itself

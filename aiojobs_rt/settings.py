@@ -15,7 +15,7 @@ class Settings(BaseSettings):
     """Defaults of adapters and workers. Durations are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(
-        env_prefix="AIOJOBS_RT_", frozen=True, hide_input_in_errors=True, validate_default=True
+        env_prefix="AIOJOBS_RT_", frozen=True, hide_input_in_errors=True, validate_default=True, allow_inf_nan=False
     )
 
     redis_url: SecretStr = Field(default=SecretStr("redis://localhost:6379/0"), description="where jobs are carried")
@@ -46,5 +46,9 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = "; ".join(f"AIOJOBS_RT_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        lines = "; ".join(
+            f"AIOJOBS_RT_{str(e['loc'][0]).upper()}: {e['msg']}"
+            + ("" if e["loc"][0] == "redis_url" else f", got {e['input']!r}")
+            for e in error.errors()
+        )
         raise ConfigurationError(lines) from None

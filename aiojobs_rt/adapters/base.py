@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Envelope:
     id: str
     queue: str
     job: str
-    args: bytes
+    args: bytes = field(repr=False)  # it may hold secrets
     meta: bytes
     priority: int = 0
     delay_ms: int = 0
@@ -58,7 +58,7 @@ class Ended:
     """
 
     outcome: str
-    result: bytes | None = None
+    result: bytes | None = field(default=None, repr=False)
     error: str = ""
 
 

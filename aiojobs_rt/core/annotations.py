@@ -200,7 +200,7 @@ def _refusal(annotation: Any, local_names: Mapping[str, Any] | None, inside_alia
     if isinstance(annotation, type) and origin is None and getattr(annotation, "__parameters__", None):
         return f"{describe(annotation)} does not say of what; give its type variables types: {annotation.__name__}[int]"
     bare = origin if origin is not None else annotation
-    if getattr(bare, "__hash__", None) is None:
+    if type(bare).__hash__ is None:
         return f"{annotation!r} is not a type"
     if bare in _LAZY:
         return f"{describe(annotation)} can be read only once; write list[...] or tuple[..., ...]"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 
 MAX_MS = 100 * 366 * 86_400_000
 """No duration is longer than a hundred years: what is, is a unit mistaken for another."""
@@ -24,7 +27,7 @@ def to_ms(value: float | timedelta, *, what: str, positive: bool = False) -> int
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-        seconds = float(min(value, MAX_MS)) if value == value else math.nan  # noqa: PLR0124 - min() would lose a nan; huge ints overflow
+        seconds = value if isinstance(value, float) else float(max(min(value, MAX_MS), -1))  # huge ints overflow
     else:
         raise TypeError(f"{what} must be seconds or a timedelta, got {value!r}")
     if not math.isfinite(seconds) or seconds < 0 or (positive and seconds == 0):
@@ -36,7 +39,7 @@ def to_ms(value: float | timedelta, *, what: str, positive: bool = False) -> int
 
 
 def instant_to_ms(value: datetime, *, what: str) -> int:
-    """An aware datetime in milliseconds since the epoch.
+    """An aware datetime in milliseconds since the epoch; what is between two of them is the later, as no job starts early.
 
     Raises:
         TypeError: not a datetime.
@@ -49,4 +52,4 @@ def instant_to_ms(value: datetime, *, what: str) -> int:
             f"{what} must be an aware datetime: {value.isoformat()} names no instant; "
             "give it a tzinfo, such as datetime.now(tz=UTC)"
         )
-    return round(value.timestamp() * 1000)
+    return -((_EPOCH - value) // _MS)

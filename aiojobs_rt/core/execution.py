@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 from pydantic_core import ValidationError
 
-from aiojobs_rt.core.arguments import explain
 from aiojobs_rt.core.decision import Decision, decide, perform_now_raises, run_callback
 from aiojobs_rt.core.outcome import (
     SUCCEEDED,
@@ -34,18 +33,21 @@ from aiojobs_rt.core.outcome import (
     Snoozed,
     Succeeded,
 )
-from aiojobs_rt.errors import unwrap
+from aiojobs_rt.errors import InvalidArguments, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiojobs_rt.core.message import JobMessage
+    from aiojobs_rt.core.options import Options
     from aiojobs_rt.job import Job
 
 logger = logging.getLogger("aiojobs_rt.execution")
 
 MAX_MESSAGE = 10_000
 MAX_TRACEBACK = 16 * 1024
+MAX_PART = 2_000
+MAX_REASON = 500
 UNKNOWN_FOR_MS = 86_400_000
 """A job whose class no worker has known for so long is dead."""
 UNKNOWN_LONGEST_MS = 900_000
@@ -73,14 +75,23 @@ class Runtime:
         worker: its name, for error records.
         now_ms: Redis' clock.
         states: what each class's `lifespan` yielded.
+        is_cancelled: asked when the task in which a job runs was cancelled by somebody: whether it was the worker, not the job itself.
     """
 
-    __slots__ = ("now_ms", "states", "worker")
+    __slots__ = ("is_cancelled", "now_ms", "states", "worker")
 
-    def __init__(self, *, worker: str, now_ms: Callable[[], int], states: dict[type[Job], Any]) -> None:
+    def __init__(
+        self,
+        *,
+        worker: str,
+        now_ms: Callable[[], int],
+        states: dict[type[Job], Any],
+        is_cancelled: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.worker = worker
         self.now_ms = now_ms
         self.states = states
+        self.is_cancelled = is_cancelled
 
 
 async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime: Runtime) -> Outcome | None:
@@ -90,11 +101,12 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
         asyncio.CancelledError: the worker itself is cancelled.
     """
     options = job_class._options  # noqa: SLF001 - the hot path reads what options() returns
-    job = job_class.__new__(job_class)
-    job._message = message  # noqa: SLF001 - this is where a job gets its message
-    if message.queue != options.queue:
-        job.queue = message.queue
+    job: Job | None = None
     try:
+        job = job_class.__new__(job_class)
+        job._message = message  # noqa: SLF001 - this is where a job gets its message
+        if message.queue != options.queue:
+            job.queue = message.queue
         if message.extra or message.options or options.expires_ms:
             expired = _expired(message, options.expires_ms, runtime)
             if expired:
@@ -113,7 +125,7 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
             return SUCCEEDED
         return Succeeded(job_class.result().dump(value), keep_ms)
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is its own failure (G13)
-        return await _conclude(job, message, error, halt, runtime)
+        return await _conclude(job, job_class, message, error, halt=halt, runtime=runtime)
 
 
 async def perform_now(job_class: type[Job], message: JobMessage) -> Any:
@@ -128,14 +140,17 @@ async def perform_now(job_class: type[Job], message: JobMessage) -> Any:
     if message.queue != options.queue:
         job.queue = message.queue
     timeout_ms = message.options.get("timeout", options.timeout_ms)
+    limit: asyncio.Timeout | None = None
     try:
         positional, named = job_class.arguments().load(message.args)
-        async with asyncio.timeout(timeout_ms / 1000 if timeout_ms else None):
+        async with asyncio.timeout(timeout_ms / 1000 if timeout_ms else None) as limit:
             return await job.perform(*positional, **named)
     except asyncio.CancelledError:
         raise
     except BaseException as error:
-        decision = _decide(job, message, error, 0)
+        if isinstance(error, TimeoutError) and limit is not None and limit.expired():
+            error.args = (_timed_out(timeout_ms),)
+        decision = _decide(job_class, options, message, error, 0)
         if perform_now_raises(decision):
             raise
         if decision.callback is None:
@@ -149,10 +164,11 @@ def unknown_class(message: JobMessage, runtime: Runtime) -> Retried | Dead:
     now_ms = runtime.now_ms()
     since_ms = message.extra.get("unknown_since", now_ms)
     tries = message.extra.get("unknown_tries", 0)
-    reason = f"no worker of this queue knows a job named {message.job!r}; import its module in the worker"
+    reason = f"no worker of this queue knows a job named {_clean(message.job)[:200]!r}; import its module in the worker"
     record = error_record("UnknownJob", reason, "", now_ms, runtime.worker)
     if now_ms - since_ms >= UNKNOWN_FOR_MS:
-        return Dead(message, reason, record)
+        message = replace(message, extra={**message.extra, "dead": reason})
+        return Dead(message, reason, record, message.options.get("keep_result", 0))
     delay_ms = min(1000 * 2 ** min(tries, 20), UNKNOWN_LONGEST_MS)
     extra = {**message.extra, "unknown_since": since_ms, "unknown_tries": tries + 1}
     return Retried(replace(message, extra=extra), delay_ms, b"" if tries else record)
@@ -193,73 +209,78 @@ def describe(error: BaseException) -> str:
 
 
 async def _conclude(
-    job: Job, message: JobMessage, error: BaseException, halt: Halt, runtime: Runtime
+    job: Job | None, job_class: type[Job], message: JobMessage, error: BaseException, *, halt: Halt, runtime: Runtime
 ) -> Outcome | None:
-    options = job.options()
+    """What an error comes to; `job` is None when the class could not even be made."""
+    options = job_class.options()
     keep_ms = message.options.get("keep_result", options.keep_ms)
-    if halt.reason == "cancel":
+    reason = halt.why()
+    if reason == "cancel":
         return Cancelled(keep_ms)
-    if halt.reason in ("stop", "lost"):
+    if reason in ("stop", "lost"):
         return None
-    if halt.reason == "timeout":
-        seconds = message.options.get("timeout", options.timeout_ms) / 1000
-        timed_out = TimeoutError(f"ran longer than its timeout of {seconds:g} s")
+    if reason == "timeout":
+        timed_out = TimeoutError(_timed_out(message.options.get("timeout", options.timeout_ms)))
         timed_out.__cause__ = error
         error = timed_out
-    elif isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise error  # the worker itself is cancelled
-    if isinstance(error, ValidationError) and _is_of_arguments(error):
-        error = explain(error, job=job.name)
+    elif isinstance(error, asyncio.CancelledError) and _is_for_worker(halt, runtime):
+        raise error
+    elif isinstance(error, ValidationError) and _is_of_arguments(error):
+        error = job_class.arguments().explain(error)
     now_ms = runtime.now_ms()
-    decision = _decide(job, message, error, now_ms)
+    decision = _decide(job_class if job is not None else object, options, message, error, now_ms)
     if decision.note:
         logger.error("job %s (%s): %s", message.id, message.job, decision.note)
+    result = b""
     if decision.callback is not None:
         try:
-            await run_callback(decision.callback, job, decision.error)
+            value = await run_callback(decision.callback, job, decision.error)
+            result = _rescued(job_class, value) if decision.kind == "rescue" and keep_ms else b""
         except BaseException as wrong:
             if halt.why() in ("stop", "lost"):
                 return None
             if halt.why() == "cancel":
                 return Cancelled(keep_ms)
-            task = asyncio.current_task()
-            if isinstance(wrong, asyncio.CancelledError) and task is not None and task.cancelling():
+            if isinstance(wrong, asyncio.CancelledError) and _is_for_worker(halt, runtime):
                 raise
             logger.exception("job %s (%s): its handler for %s failed", message.id, message.job, type(error).__name__)
+            failure: BaseException = wrong
+            if halt.why() != reason:  # the time was up while the handler ran
+                failure = TimeoutError(_timed_out(message.options.get("timeout", options.timeout_ms)))
+                failure.__cause__ = wrong
             wrong.__context__ = error
-            decision, error = _decide_by_default(message, wrong, options, now_ms), wrong
+            # the job's own declarations have had their turn
+            decision, error = _decide(object, options, message, failure, now_ms), failure
+    if decision.kind == "rescue":
+        return Succeeded(result, keep_ms) if keep_ms else SUCCEEDED
     return _outcome(decision, message, error, keep_ms=keep_ms, now_ms=now_ms, worker=runtime.worker)
 
 
 def _outcome(
     decision: Decision, message: JobMessage, error: BaseException, *, keep_ms: int, now_ms: int, worker: str
 ) -> Outcome:
-    if decision.kind == "rescue":
-        return Succeeded(b"null", keep_ms) if keep_ms else SUCCEEDED
     if decision.kind == "snooze":
-        return Snoozed(message, decision.delay_ms)
+        extra = {**message.extra, "snoozes": message.extra.get("snoozes", 0) + 1}
+        return Snoozed(replace(message, extra=extra), decision.delay_ms)
+    reason = _clean(decision.reason)[:MAX_REASON]
     if decision.kind in ("discard", "exhausted"):
-        reason = decision.reason if decision.policy is None else f"{decision.reason}: {_summary(error)}"
-        return Discarded(reason, keep_ms)
+        return Discarded(reason if decision.policy is None else f"{reason}: {_summary(error)}", keep_ms)
     error = unwrap(error)
-    trace = "".join(traceback.format_exception(error, limit=-50, chain=True))
-    record = error_record(type(error).__qualname__, describe(error), trace, now_ms, worker)
+    record = error_record(type(error).__qualname__, describe(error), _trace(error), now_ms, worker)
     failed = message.failed(decision.key, now_ms=now_ms)
     if decision.kind == "dead":
-        failed.extra = {**failed.extra, "dead": decision.reason[:500]}
-        return Dead(failed, decision.reason, record, keep_ms)
+        failed.extra = {**failed.extra, "dead": reason}
+        return Dead(failed, reason, record, keep_ms)
     if decision.priority is not None:
         failed.priority = decision.priority
     queue = decision.queue if decision.queue is not None and decision.queue != message.queue else None
     return Retried(failed, decision.delay_ms, record, queue)
 
 
-def _decide(job: Job, message: JobMessage, error: BaseException, now_ms: int) -> Decision:
-    options = job.options()
+def _decide(policies: type[Any], options: Options, message: JobMessage, error: BaseException, now_ms: int) -> Decision:
+    """The decision by the declarations on a class; `object` has none."""
     return decide(
-        type(job),
+        policies,
         error,
         failures=message.failures,
         executions=message.executions,
@@ -270,23 +291,29 @@ def _decide(job: Job, message: JobMessage, error: BaseException, now_ms: int) ->
     )
 
 
-def _decide_by_default(message: JobMessage, error: BaseException, options: Any, now_ms: int) -> Decision:
-    """For what a handler raised: the job's own policies have had their turn."""
-    return decide(
-        object,
-        error,
-        failures=message.failures,
-        executions={},
-        max_attempts=message.options.get("max_attempts", options.max_attempts),
-        retry_for_ms=options.retry_for_ms,
-        first_failed_ago_ms=now_ms - message.extra.get("failed_at", now_ms),
-        random=random,
-    )
+def _is_for_worker(halt: Halt, runtime: Runtime) -> bool:
+    """Whether a CancelledError is for the worker itself: somebody cancelled this task beside `halt`, and it was not the job."""
+    task = asyncio.current_task()
+    if task is None or task.cancelling() <= bool(halt.why()):
+        return False
+    if runtime.is_cancelled():
+        return True
+    while task.cancelling() > bool(halt.why()):
+        task.uncancel()
+    return False
+
+
+def _rescued(job_class: type[Job], value: Any) -> bytes:
+    """What a rescue_from handler returned, as the job's result; null when it does not fit."""
+    try:
+        return job_class.result().dump(value)
+    except InvalidArguments:
+        return b"null"
 
 
 def _expired(message: JobMessage, expires_ms: int, runtime: Runtime) -> str:
     expires_ms = message.options.get("expires_in", expires_ms)
-    if not expires_ms or message.runs > 1 or message.interruptions:
+    if not expires_ms or message.runs > 1 or message.interruptions or "snoozes" in message.extra:
         return ""
     due_ms = message.extra.get("due", message.enqueued_at_ms + message.extra.get("delay", 0))
     late_ms = runtime.now_ms() - due_ms - expires_ms
@@ -301,7 +328,20 @@ def _is_of_arguments(error: ValidationError) -> bool:
 
 def _summary(error: BaseException) -> str:
     error = unwrap(error)
-    return f"{type(error).__qualname__}: {describe(error)}"[:1000]
+    return _clean(f"{type(error).__qualname__}: {describe(error)}")[:MAX_REASON]
+
+
+def _timed_out(timeout_ms: int) -> str:
+    return f"ran longer than its timeout of {timeout_ms / 1000:g} s"
+
+
+def _trace(error: BaseException) -> str:
+    """A traceback, whatever the exceptions in it are like; no message in it takes the place of the frames."""
+    try:
+        parts = traceback.format_exception(error, limit=-50)
+    except BaseException as wrong:  # noqa: BLE001 - user code, or too deeply nested (G13)
+        return f"<its traceback can't be made: {type(wrong).__name__}>"
+    return "".join(part if len(part) <= MAX_PART else f"{part[:MAX_PART]}...\n" for part in parts)
 
 
 def _clean(text: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 WIRE_VERSION = 1
 MAX_CRASHES = 3
 """At the third crash of its worker a job is dead: it is the likely cause."""
+MAX_COUNT = 2**53
+"""Lua and JSON have no exact integers beyond; who finds a larger one in meta has found no message of ours."""
 
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 JOB_ID = re.compile(r"(?P<queue>[A-Za-z0-9_-]{1,64})(?:~(?P<shard>[0-9]{1,4}))?\.(?P<rest>[A-Za-z0-9_:-]{1,128})")
@@ -91,7 +93,7 @@ class JobMessage:
 
     id: str
     job: str
-    args: bytes
+    args: bytes = field(repr=False)  # it may hold secrets
     queue: str
     priority: int = 0
     enqueued_at_ms: int = 0
@@ -120,11 +122,13 @@ class JobMessage:
         return b"," + orjson.dumps(tail)[1:] if tail else b"}"
 
     def failed(self, key: str | None, *, now_ms: int) -> JobMessage:
-        """As it is after one more failure, counted under the declaration `key` too."""
+        """As it is after one more failure, counted under the declaration `key` too, at a worker that knows its class."""
         executions = self.executions
         if key is not None:
             executions = {**executions, key: executions.get(key, 0) + 1}
-        extra = self.extra if "failed_at" in self.extra else {**self.extra, "failed_at": now_ms}
+        extra = {"failed_at": now_ms, **self.extra}
+        for name in _OF_UNKNOWN_CLASS:
+            extra.pop(name, None)
         return replace(self, failures=self.failures + 1, executions=executions, extra=extra)
 
     def _tail(self) -> dict[str, Any]:
@@ -142,6 +146,8 @@ class JobMessage:
         return tail | dict(self.extra) if self.extra else tail
 
 
+_OF_UNKNOWN_CLASS = ("unknown_since", "unknown_tries")
+_COUNTS_OF_EXTRA = (*_OF_UNKNOWN_CLASS, "failed_at", "due", "delay", "snoozes")
 _KNOWN = frozenset({"v", "at", "crashes", "priority", "failures", "interruptions", "executions", "options"})
 
 
@@ -167,15 +173,15 @@ def parse(job_id: bytes, job: bytes, args: bytes, meta: bytes, *, queue: str) ->
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedMessage(f"{type(error).__name__}: {error}") from None
     else:
-        if type(at) is not int:
-            raise MalformedMessage("meta's 'at' is no integer")
+        if type(at) is not int or not 0 <= at <= MAX_COUNT:
+            raise MalformedMessage("meta's 'at' is not a count of milliseconds")
         return message
 
 
 def _refuse_version(version: object) -> NoReturn:
     if isinstance(version, int) and version > WIRE_VERSION:
         raise NewerMessage(f"wire version {version}; this worker reads {WIRE_VERSION}")
-    raise MalformedMessage(f"wire version {version!r}")
+    raise MalformedMessage(f"wire version {version!r:.100}")
 
 
 def _read_rest(message: JobMessage, fields: dict[str, Any]) -> None:
@@ -186,11 +192,14 @@ def _read_rest(message: JobMessage, fields: dict[str, Any]) -> None:
     message.executions = _counts(fields, "executions")
     message.options = _counts(fields, "options")
     message.extra = {key: value for key, value in fields.items() if key not in _KNOWN}
+    for name in _COUNTS_OF_EXTRA:
+        if name in message.extra:
+            _count(message.extra, name)
 
 
-def _count(fields: dict[str, Any], name: str, *, negative: bool = False) -> int:
+def _count(fields: Mapping[str, Any], name: str, *, negative: bool = False) -> int:
     value = fields.get(name, 0)
-    if type(value) is not int or (value < 0 and not negative):
+    if type(value) is not int or not (-MAX_COUNT if negative else 0) <= value <= MAX_COUNT:
         raise MalformedMessage(f"meta's {name!r} is not a count")
     return value
 
@@ -199,6 +208,8 @@ def _counts(fields: dict[str, Any], name: str) -> Mapping[str, int]:
     value = fields.get(name)
     if value is None:
         return NOTHING
-    if type(value) is not dict or any(type(count) is not int for count in value.values()):
-        raise MalformedMessage(f"meta's {name!r} is not an object of integers")
+    if type(value) is not dict or any(
+        type(count) is not int or not 0 <= count <= MAX_COUNT for count in value.values()
+    ):
+        raise MalformedMessage(f"meta's {name!r} is not an object of counts")
     return value

@@ -5,7 +5,7 @@ An outcome is data. `execution.py` decides it, `settler.py` carries it, `settle.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Succeeded:
         keep_ms: for how long to keep it.
     """
 
-    result: bytes | None = None
+    result: bytes | None = field(default=None, repr=False)
     keep_ms: int = 0
 
 

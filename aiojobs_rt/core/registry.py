@@ -21,8 +21,8 @@ _classes: dict[str, type[Job]] = {}
 def register(name: str, job_class: type[Job]) -> None:
     """Make a job class known by its name.
 
-    A second class of the same name is refused, unless it is the same one again: reloaded, imported as `__main__` and as a module, or a
-    class local to a function.
+    A second class of the same name is refused, unless it is the same one again: reloaded, or imported as `__main__` and as a module. A
+    class local to a function, as tests define them, makes way for any other of its name, but takes no other's.
 
     Raises:
         DuplicateJob: another class has this name.
@@ -47,11 +47,13 @@ def job_classes() -> Iterator[tuple[str, type[Job]]]:
 
 
 def _same(known: type, new: type) -> bool:
+    if "<locals>" in known.__qualname__:
+        return True
     if known.__qualname__ != new.__qualname__:
         return False
-    if known.__module__ == new.__module__ or "<locals>" in new.__qualname__:
+    if known.__module__ == new.__module__:
         return True
-    return "__main__" in (known.__module__, new.__module__) and _file(known) == _file(new)
+    return "__main__" in (known.__module__, new.__module__) and _file(known) == _file(new) is not None
 
 
 def _file(job_class: type) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path  # noqa: TC003 - perform's annotations are read when a job runs
+from pathlib import Path  # noqa: TC003 - perform's annotations are read at run time
 
 import anyio
 from PIL import UnidentifiedImageError

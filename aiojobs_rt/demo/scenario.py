@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count, islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiojobs_rt.demo.jobs import Caption, Run, Sepia, Thumbnail
+from aiojobs_rt.demo import pictures
+from aiojobs_rt.demo.jobs import Caption, Sepia, Thumbnail
+from aiojobs_rt.demo.show import Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
+    from aiojobs_rt.demo.jobs import Run
     from aiojobs_rt.job import Bound
 
 WIDTHS = (64, 128, 256, 512)
@@ -37,6 +40,25 @@ class Planned:
     wait: float = 0.0
     retries: int = 0
     dies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended.
+
+    Attributes:
+        planned: what was expected of it.
+        outcome: "succeeded", "dead", ...; "lost" when nobody knows.
+        run: what it returned, if it succeeded.
+        retries: how often it was retried.
+        error: its last error, if it did not succeed.
+    """
+
+    planned: Planned
+    outcome: str
+    run: Run | None = None
+    retries: int = 0
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +101,46 @@ def pictures_of(planned: list[Planned]) -> int:
     """How many originals those jobs need."""
     per_picture = len(WIDTHS) + 2
     return -(-(len(planned) - 1) // per_picture)
+
+
+def faults_of(ended: Sequence[Ended]) -> list[str]:
+    """What is not as planned, a sentence each. Opens every image."""
+    return [fault for job in ended if (fault := _fault_of(job))]
+
+
+def sum_up(ended: Sequence[Ended], *, began: float, folder: Path) -> Summary:
+    """What the closing table tells; `began` is when the first job was enqueued, in seconds since the epoch."""
+    done = [(job.planned, job.run) for job in ended if job.run is not None]
+    dead = [job for job in ended if job.outcome == "dead"]
+    return Summary(
+        jobs=len(done),
+        seconds=max((run.finished_at.timestamp() for _, run in done), default=began) - began,
+        waits=[_wait_ms(run, planned) for planned, run in done if not planned.retries],
+        runs=[(run.finished_at - run.started_at).total_seconds() * 1000 for _, run in done],
+        retries=sum(job.retries for job in ended),
+        died=len(dead),
+        error=dead[0].error if dead else "none",
+        folder=folder,
+    )
+
+
+def _fault_of(job: Ended) -> str:
+    planned, name = job.planned, job.planned.target.name
+    expected = "dead" if planned.dies else "succeeded"
+    if job.outcome != expected:
+        return f"the job for {name} is {job.outcome} instead of {expected}: {job.error}"
+    if job.retries != planned.retries:
+        return f"the job for {name} was retried {job.retries} time(s) instead of {planned.retries}"
+    if job.run is None:
+        return f"{planned.target} is there, although its job is dead" if planned.target.exists() else ""
+    if (wait_ms := _wait_ms(job.run, planned)) < -1:
+        return f"the job for {name} started {-wait_ms:.0f} ms too early"
+    return pictures.fault_of(planned.target, width=planned.width)
+
+
+def _wait_ms(run: Run, planned: Planned) -> float:
+    """From when a job was due to when it started."""
+    return ((run.started_at - run.enqueued_at).total_seconds() - planned.wait) * 1000
 
 
 def _copies(gallery: Gallery) -> Iterator[Planned]:

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -24,31 +25,34 @@ class Counts:
 
     Attributes:
         total: all of them.
-        queued: on the stream, waiting for the worker.
+        waiting: on the stream.
         scheduled: not due yet.
         running: with the worker.
         retrying: failed, and waiting for their next run.
-        succeeded: done.
         dead: given up.
     """
 
     total: int
-    queued: int = 0
-    scheduled: int = 0
-    running: int = 0
-    retrying: int = 0
-    succeeded: int = 0
-    dead: int = 0
+    waiting: int
+    scheduled: int
+    running: int
+    retrying: int
+    dead: int
 
     @property
-    def ended(self) -> int:
-        """How many need no more work."""
-        return self.succeeded + self.dead
+    def open(self) -> int:
+        """How many need more work."""
+        return self.waiting + self.scheduled + self.running + self.retrying
+
+    @property
+    def done(self) -> int:
+        """How many are over, and not dead."""
+        return self.total - self.open - self.dead
 
     def __str__(self) -> str:
         return (
-            f"queued {self.queued:>4}   scheduled {self.scheduled:>3}   running {self.running:>3}   "
-            f"retrying {self.retrying:>3}   done {self.succeeded:>4}   dead {self.dead}"
+            f"waiting {self.waiting:>4}   scheduled {self.scheduled:>3}   running {self.running:>3}   "
+            f"retrying {self.retrying:>3}   done {self.done:>4}   dead {self.dead}"
         )
 
 
@@ -90,18 +94,25 @@ class Screen:
     @contextmanager
     def progress(self, total: int) -> Generator[Callable[[Counts], None]]:
         """While jobs run: yields what is to be called with the counts, as often as they are known."""
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
         if not self._console.is_terminal:
             yield _Lines(self.say)
             return
-        with Progress(*columns, console=self._console, transient=True) as bar:
-            task = bar.add_task(str(Counts(total)), total=total)
-            yield lambda counts: bar.update(task, description=str(counts), completed=counts.ended)
+        bar = Progress(BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(), expand=True)
+        task = bar.add_task("", total=total)
+        with Live(bar, console=self._console, transient=True) as live:
+
+            def show(counts: Counts) -> None:
+                bar.update(task, completed=counts.total - counts.open)
+                live.update(Group(bar, str(counts)))
+
+            yield show
 
     def sum_up(self, summary: Summary) -> None:
         """The closing table."""
         table = Table(show_header=False, title="What became of the jobs", title_justify="left")
-        table.add_row("done", f"{summary.jobs} jobs in {summary.seconds:.1f} s: {summary.jobs / summary.seconds:.0f} jobs/s")
+        table.add_row(
+            "done", f"{summary.jobs} jobs in {summary.seconds:.1f} s: {summary.jobs / summary.seconds:.0f} jobs/s"
+        )
         table.add_row("from due to start", _percentiles(summary.waits))
         table.add_row("run time", _percentiles(summary.runs))
         table.add_row("retries", str(summary.retries))
@@ -119,7 +130,7 @@ class _Lines:
 
     def __call__(self, counts: Counts) -> None:
         now_ms = time.monotonic_ns() // 1_000_000
-        if now_ms - self._last_ms >= LINE_EVERY_MS or counts.ended == counts.total:
+        if now_ms - self._last_ms >= LINE_EVERY_MS or not counts.open:
             self._say(str(counts))
             self._last_ms = now_ms
 

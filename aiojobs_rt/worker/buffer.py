@@ -1,14 +1,13 @@
 """The buffer between fetcher and slots: what was read and waits for a slot.
 
-It also divides the loop's time. Jobs that never wait would let one slot run for ever: after a millisecond a slot lets the loop turn, so
-that replies are read and outcomes sent, and slots that come meanwhile lie down. Slots are woken two by two, each waking two more while
-there is something to take: fast jobs keep few slots busy, slow ones soon have them all.
+It also divides the loop's time. Jobs that never wait would let one slot run for ever: after a millisecond of them a slot lets the loop
+turn, so that replies are read and outcomes sent, and slots that are woken meanwhile lie down again. Slots are woken two by two, each
+waking two more while there is something to take: fast jobs keep few slots busy, slow ones soon have them all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from aiojobs_rt.worker.served import Delivery
 
 TURN = 0.001
+"""For so long a slot runs jobs that never wait."""
 
 
 class Buffer:
@@ -26,19 +26,18 @@ class Buffer:
     Attributes:
         low: the fetcher is woken when no more than so many are left.
         ran_low: set then, and when a slot waits.
-        turn_ends: time.monotonic() at which a slot must let the loop turn (`turn`).
+        turning: a slot lets the loop turn at the moment.
         closed: the slots are to end.
     """
 
-    __slots__ = ("_deliveries", "_turning", "_waiting", "closed", "low", "ran_low", "turn_ends")
+    __slots__ = ("_deliveries", "_waiting", "closed", "low", "ran_low", "turning")
 
     def __init__(self) -> None:
         self._deliveries: deque[Delivery] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._turning = False
         self.low = 0
         self.ran_low = asyncio.Event()
-        self.turn_ends = 0.0
+        self.turning = False
         self.closed = False
 
     def __len__(self) -> int:
@@ -51,8 +50,6 @@ class Buffer:
 
     def put(self, deliveries: Iterable[Delivery]) -> None:
         """Add what was read, in order."""
-        if not self._deliveries:
-            self.turn_ends = time.monotonic() + TURN
         self._deliveries.extend(deliveries)
         self._wake_two()
 
@@ -85,16 +82,12 @@ class Buffer:
             self._wake_two()
 
     async def turn(self) -> None:
-        """Let the loop turn, because `turn_ends` has passed."""
-        if self._turning:
-            await self.wait()
-            return
-        self._turning = True
+        """Let the loop turn once."""
+        self.turning = True
         try:
             await asyncio.sleep(0)
         finally:
-            self._turning = False
-            self.turn_ends = time.monotonic() + TURN
+            self.turning = False
             self._wake_two()
 
     def drain(self, *, older_than: float | None = None) -> list[Delivery]:

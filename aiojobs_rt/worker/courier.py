@@ -7,19 +7,23 @@ script and deleted afterwards, so that any number of couriers may carry the same
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING
 
 from redis import exceptions
 
 from aiojobs_rt.adapters.redis.connection import Away, Wire
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
 from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.core.message import check_queue_name
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
     from aiojobs_rt.worker.served import Served
     from aiojobs_rt.worker.state import WorkerState
+
+logger = logging.getLogger("aiojobs_rt.courier")
 
 PAGE = 100
 
@@ -49,37 +53,49 @@ class Courier:
             self._called.clear()
             for name in list(self._laden):
                 served = self._state.queues[name]
+                self._laden.discard(name)
                 try:
-                    while await self._carry(served):
-                        pass
+                    await self._carry(served)
                 except (Away, ConfigurationError, exceptions.ResponseError) as error:
-                    self._called.set()
                     await self._state.redis.failed(error)
-                else:
-                    self._laden.discard(name)
+                    self.call(served)
 
-    async def _carry(self, served: Served) -> int:
-        """Carry a page; how many."""
+    async def _carry(self, served: Served) -> None:
+        """Carry all that waits. What a queue refuses stays for the next beat, and holds up nothing behind it."""
         outgoing = served.keys.outgoing
-        entries: list[Any] = await self._wire.call("XRANGE", outgoing, "-", "+", "COUNT", PAGE)
+        start = "-"
+        while entries := await self._wire.call("XRANGE", outgoing, start, "+", "COUNT", PAGE):
+            for entry, fields in entries:
+                try:
+                    await self._hand_over(entry, fields)
+                except ConfigurationError:
+                    raise
+                except (exceptions.ResponseError, ValueError) as error:  # ValueError: not written by settle.lua
+                    logger.error(  # noqa: TRY400 - an answer of Redis, no fault of this code
+                        "queue %s: entry %s of %s can't be carried to its queue (%s: %s); it is kept and tried again",
+                        served.name, entry.decode(), outgoing, type(error).__name__, error,
+                    )  # fmt: skip
+                else:
+                    await self._wire.call("XDEL", outgoing, entry)
+            start = f"({entries[-1][0].decode()}"
+
+    async def _hand_over(self, entry: bytes, fields: list[bytes]) -> None:
+        _, queue, _, job, _, delay, _, message, _, history = fields
+        target, job_id = check_queue_name(queue.decode()), job.decode()
         prefix = self._state.adapter.prefix
-        keep_ms = int(settings().dead_max_age * 1000) + 86_400_000
-        for entry, flat in entries:
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            target = fields[b"queue"].decode()
-            job_id = fields[b"id"].decode()
-            keys = queue_keys(prefix, target)
-            await self._wire.call("SADD", queues_key(prefix), target)
-            await self._wire.run(
-                script("arrive"),
-                (
-                    keys.stream, keys.index, keys.retries, keys.parked, keys.lanes,
-                    f"{keys.arrived}{job_id}:{entry.decode()}", keys.errors + job_id,
-                ),
-                (control_channel(prefix), target, job_id, fields[b"delay"], fields[b"message"], fields[b"errors"], keep_ms),
-            )  # fmt: skip
-            await self._wire.call("XDEL", outgoing, entry)
-        return len(entries)
+        keys = queue_keys(prefix, target)
+        await self._wire.call("SADD", queues_key(prefix), target)
+        await self._wire.run(
+            script("arrive"),
+            (
+                keys.stream, keys.index, keys.retries, keys.parked, keys.lanes,
+                f"{keys.arrived}{job_id}:{entry.decode()}", keys.errors + job_id, keys.moved + job_id,
+            ),
+            (
+                control_channel(prefix), target, job_id, delay, message, history,
+                int(settings().dead_max_age * 1000) + 86_400_000,
+            ),
+        )  # fmt: skip
 
     async def aclose(self) -> None:
         """Close the connection."""

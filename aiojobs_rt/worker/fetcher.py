@@ -2,8 +2,8 @@
 
 1. It asks for the free slots, and beyond them for what the slots finish in about 50 ms at the rate that it measures: nothing for slow
    jobs, hundreds for fast ones.
-2. Queue by queue, in strict or weighted order, it reads lane by lane without blocking. Lanes that a full reply showed not to be needed
-   are left out of the next request.
+2. Queue by queue, in strict or weighted order, it reads lane by lane without blocking. One request goes as far as the first lane that was
+   not empty when it was last read: COUNT is per stream, and what is asked of a lane behind it would overtake what waits before it.
 3. Only when all are empty, it blocks on all of them at once, for 2 s at most, on a connection of its own. The read is never cancelled: an
    entry may be on its way. An entry on the worker's wake stream ends it at once.
 4. What has waited in the buffer for 250 ms is put back at no charge.
@@ -82,6 +82,9 @@ class Fetcher:
         self._measured_at = time.monotonic()
         self._measured = 0
         self._hoarding = False
+        self._block_turn = 0
+        self._healed_at = 0.0
+        self.block_ms = BLOCK_MS
         self.resumed = asyncio.Event()
         self.blocked_on: set[str] = set()
 
@@ -98,13 +101,14 @@ class Fetcher:
                 got = 0
                 for served in readable:
                     got += await self._read(served, want - got)
-                    if got >= want:
+                    self._state.redis.succeeded()
+                    if got >= want or self._state.quiet:
                         break
-                self._state.redis.succeeded()
-                if not got:
+                waiting = not got
+                while waiting:
                     await self._on_empty()
-                    if not self._state.quiet:
-                        await self._block(self._readable())
+                    # what a blocking read found empty for 2 s needs no other read before the next
+                    waiting = not self._state.quiet and await self._block(self._readable()) and self._want() > 0
             except (Away, ConfigurationError) as error:
                 for served in self._state.queues.values():
                     served.look_for_phantoms = True
@@ -170,26 +174,31 @@ class Fetcher:
     async def _read(self, served: Served, want: int) -> int:
         lanes = [lane for lane in served.lanes if lane != SUSPECTS or not served.holds_suspect()]
         got = 0
-        depth = min(served.depth, len(lanes))
+        empty = served.empty
         start = 0
         while start < len(lanes) and got < want:
-            some = lanes[start:depth]
+            end = start + 1
+            while end < len(lanes) and lanes[end - 1] in empty:
+                end += 1
+            some = lanes[start:end]
             commands = [self._command(served, (lane,), want - got) for lane in some]
             since = time.monotonic()
             replies = await self._wire.call_many(commands)
-            for offset, (lane, reply) in enumerate(zip(some, replies, strict=True)):
+            # each reply is taken, also behind one that suffices: its entries are ours by now
+            for lane, reply in zip(some, replies, strict=True):
+                if not reply:
+                    empty.add(lane)
+                elif not isinstance(reply, exceptions.RedisError):
+                    empty.discard(lane)
+                    got += self._take(served, lane, reply[0][1], since)
+            for reply in replies:
                 if isinstance(reply, exceptions.RedisError):
                     raise reply
-                if reply:
-                    got += self._take(served, lane, reply[0][1], since)
-                    if got >= want:
-                        served.depth = start + offset + 1
-                        return got
-            start, depth = depth, len(lanes)
-        served.depth = len(served.lanes)
+            start = end
         return got
 
-    async def _block(self, queues: list[Served]) -> None:
+    async def _block(self, queues: list[Served]) -> bool:
+        """Wait for entries; whether there were none, and nothing else to look after."""
         if not queues:
             self.resumed.clear()
             try:
@@ -197,9 +206,12 @@ class Fetcher:
                     await self.resumed.wait()
             except TimeoutError:
                 pass
-            return
-        # a consumer is named after worker and epoch: queues of one epoch share a read, others wait their turn
-        consumer = queues[0].consumer
+            return False
+        # a consumer is named after worker and epoch: queues of one epoch share a read, several epochs take short turns
+        consumers = list(dict.fromkeys(served.consumer for served in queues))
+        self._block_turn += 1
+        consumer = consumers[self._block_turn % len(consumers)]
+        longest_ms = self.block_ms if len(consumers) == 1 else min(self.block_ms, BLOCK_MS // 20)
         together = [served for served in queues if served.consumer == consumer]
         streams = {
             served.keys.lane(lane): (served, lane)
@@ -210,7 +222,7 @@ class Fetcher:
         wakes = [served.keys.wake + consumer for served in together]
         since = time.monotonic()
         soonest = min(served.safe_until() for served in together) - since
-        block_ms = max(1, min(BLOCK_MS, int(soonest * 1000) - 100))
+        block_ms = max(1, min(longest_ms, int(soonest * 1000) - 100))
         names = [*streams, *wakes]
         self.blocked_on = {served.name for served in together}
         try:
@@ -226,7 +238,9 @@ class Fetcher:
             if found is None:
                 await self._wire.call("XACK", name, GROUP, *(entry for entry, _ in entries))
             else:
+                found[0].empty.clear()
                 self._take(*found, entries, since)
+        return not reply and not any(served.look_for_phantoms for served in self._state.queues.values())
 
     def _command(self, served: Served, lanes: tuple[str, ...], count: int) -> tuple[str | int, ...]:
         if lanes[0] == SUSPECTS:
@@ -263,6 +277,7 @@ class Fetcher:
     async def _recover_lane(self, served: Served, lane: str) -> None:
         last: bytes | str = "0"
         while True:
+            settled = served.settled_lately(lane)
             known = set(served.held[lane])  # held when the read was sent, or when it is answered
             since = time.monotonic()
             reply = await self._wire.call(
@@ -274,14 +289,11 @@ class Fetcher:
             last = entries[-1][0]
             known.update(served.held[lane], served.settled_lately(lane))
             unknown = [(entry, fields) for entry, fields in entries if entry not in known]
-            again = [entry for entry, _ in entries if entry not in served.held[lane] and entry in known]
-            if again:
-                # settled before, by a Redis that has forgotten it since (failover): done is done
-                lately = served.settled_lately(lane)
-                done = [entry for entry in again if entry in lately]
-                if done:
-                    await self._wire.call("XACK", served.keys.lane(lane), GROUP, *done)
-                    await self._wire.call("XDEL", served.keys.lane(lane), *done)
+            for entry, fields in entries:
+                if entry in settled and entry not in served.held[lane]:  # by a Redis that has forgotten it since
+                    delivery = Delivery(served, lane, entry, fields or [], since)
+                    served.hold(delivery)
+                    self._settler.settle_again(delivery, settled[entry])
             gone = [entry for entry, fields in unknown if not fields]
             if gone:
                 await self._wire.call("XACK", served.keys.lane(lane), GROUP, *gone)
@@ -298,7 +310,12 @@ class Fetcher:
         """After a group or stream was destroyed under us, or something worse."""
         text = str(error)
         if "NOGROUP" in text or "UNBLOCKED" in text or "no longer exists" in text:
-            logger.warning("a stream or its group is gone (%s); it is made again", text[:200])
+            now = time.monotonic()
+            if now - self._healed_at > 1:
+                logger.warning("a stream or its group is gone (%s); it is made again", text[:200])
+            else:
+                await asyncio.sleep(0.05)
+            self._healed_at = now
             try:
                 for served in list(self._state.queues.values()):
                     await self._register(served)

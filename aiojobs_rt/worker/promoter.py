@@ -62,6 +62,7 @@ class Promoter:
                 try:
                     await self.promote(served)
                 except (Away, ConfigurationError, exceptions.ResponseError) as error:
+                    self.note_due(name, due_ms)
                     await self._state.redis.failed(error)
 
     async def promote(self, served: Served) -> int:

@@ -45,6 +45,7 @@ class Reclaimer:
         settler: is reminded of what Redis refused.
         renew: renews or takes the lease on a queue, when the heartbeat did not.
         on_cancel: interrupts a job that is cancelled.
+        on_lanes: is told of a queue that has other lanes than before.
         details: what `worker:<id>` shows.
     """
 
@@ -57,6 +58,7 @@ class Reclaimer:
         settler: Settler,
         renew: Callable[[Served], Coroutine[Any, Any, None]],
         on_cancel: Callable[[Served, str], None],
+        on_lanes: Callable[[Served], None],
         details: Callable[[], dict[str, str | int]],
     ) -> None:
         self._state = state
@@ -65,24 +67,28 @@ class Reclaimer:
         self._settler = settler
         self._renew = renew
         self._on_cancel = on_cancel
+        self._on_lanes = on_lanes
         self._details = details
         self._wire = Wire(state.adapter.endpoint, "aiojobs_rt:beat")
         self.soon = asyncio.Event()
 
     async def run(self) -> None:
         """Beat until cancelled."""
+        beats = 0
         while True:
+            self.soon.clear()  # before the look: what is asked for meanwhile is looked at again
             try:
                 for served in list(self._state.queues.values()):
                     await self.beat(served)
-                await self._announce()
+                if beats % 3 == 0:
+                    await self._announce()
+                beats += 1
                 self._settler.retry_kept()
             except (Away, ConfigurationError) as error:
                 await self._state.redis.failed(error)
                 continue
             except exceptions.ResponseError as error:
                 logger.error("the beat failed: %s", error)  # noqa: TRY400 - an answer of Redis, no fault of this code
-            self.soon.clear()
             try:
                 async with asyncio.timeout(self._state.lease / 6 * random.uniform(0.8, 1.0)):  # noqa: S311 - jitter
                     await self.soon.wait()
@@ -108,7 +114,8 @@ class Reclaimer:
         self._state.redis.succeeded()
         self._state.clock.set(now_ms)
         names = [lane.decode() for lane in lanes]
-        served.set_lanes(names)
+        if served.set_lanes(names):
+            self._on_lanes(served)
         served.paused = bool(paused)
         self._compare(served, dict(zip(["", *names], pending, strict=True)), held)
         for job_id in cancelled:
@@ -136,11 +143,11 @@ class Reclaimer:
             served.look_for_phantoms = True
 
     async def _reclaim(self, served: Served) -> None:
-        """Requeue what dead workers held, page by page."""
+        """Requeue what dead workers held, page by page, until nobody is dead."""
         keys = served.keys
         options = settings()
         while True:
-            state, victim, more, *jobs = await self._wire.run(
+            state, victim, _, *jobs = await self._wire.run(
                 script("reclaim"),
                 (
                     keys.stream, keys.index, keys.workers, keys.grace, keys.lanes, keys.cancelled, keys.parked,
@@ -167,12 +174,6 @@ class Reclaimer:
                         job.decode(errors="replace"),
                         crashes,
                     )
-            if not more and not await self._more_dead(served):
-                return
-
-    async def _more_dead(self, served: Served) -> bool:
-        now_ms = self._state.clock.now_ms()
-        return bool(await self._wire.call("ZCOUNT", served.keys.workers, "-inf", now_ms))
 
     async def _announce(self) -> None:
         """Keep the registry's names and this worker's details; information only, so refusals at maxmemory do not matter."""

@@ -5,6 +5,7 @@ A `Delivery` is held from the moment it was read until Redis has settled it; wha
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 
@@ -12,7 +13,13 @@ from aiojobs_rt.adapters.redis.keys import RETURNED, SUSPECTS, queue_keys
 from aiojobs_rt.core.message import JobMessage, parse
 
 REMEMBER_CANCELS = 60.0
+NUMBERED = re.compile(r"p-?[0-9]{1,18}")
 REMEMBER_SETTLED = 20_000
+
+Verdict = tuple[str, tuple[str | bytes | int, ...]]
+"""What settle.lua is told of a job: the verb and its arguments."""
+
+SUCCEEDED: Verdict = ("succeeded", ())
 
 
 class Delivery:
@@ -71,13 +78,14 @@ class Served:
         self.lanes: list[str] = [""]
         """In the order in which they are read."""
         self.held: dict[str, dict[bytes, Delivery]] = {"": {}}
-        self.remembered: deque[tuple[float, str, list[bytes]]] = deque()
+        self.remembered: deque[tuple[float, str, list[bytes], dict[bytes, Verdict]]] = deque()
+        self.remembered_count = 0
         self.cancels: dict[str, float] = {}
         self.suspicious = 0
         """How many beats running Redis had more pending for this consumer than is held."""
         self.look_for_phantoms = False
-        self.depth = 1_000
-        """How many lanes a read asks for at first: a full reply shows which suffice."""
+        self.empty: set[str] = set()
+        """Lanes that were empty when they were last read."""
 
     def safe_until(self) -> float:
         """No read and no job starts after this (time.monotonic): the lease could pass meanwhile."""
@@ -87,21 +95,33 @@ class Served:
         """Note that an entry is here."""
         self.held.setdefault(delivery.lane, {})[delivery.entry] = delivery
 
-    def let_go(self, lane: str, entries: list[bytes]) -> None:
-        """Note that entries were settled, and remember them for a lease: a Redis that failed over may have forgotten it."""
+    def let_go(self, lane: str, entries: list[bytes], verdicts: dict[bytes, Verdict]) -> None:
+        """Note that entries were settled, and remember them for a lease: a Redis that failed over may have forgotten it.
+
+        Args:
+            lane: whose they are.
+            entries: all of them.
+            verdicts: what settle.lua was told of those that did not simply succeed.
+        """
         held = self.held[lane]
         for entry in entries:
             held.pop(entry, None)
         now = time.monotonic()
-        self.remembered.append((now, lane, entries))
+        self.remembered.append((now, lane, entries, verdicts))
+        self.remembered_count += len(entries)
         while self.remembered and (
-            now - self.remembered[0][0] > self.lease or len(self.remembered) > REMEMBER_SETTLED // 100
+            now - self.remembered[0][0] > self.lease or self.remembered_count > REMEMBER_SETTLED
         ):
-            self.remembered.popleft()
+            self.remembered_count -= len(self.remembered.popleft()[2])
 
-    def settled_lately(self, lane: str) -> set[bytes]:
-        """Entries of a lane that were settled within the last lease, as far as they are remembered."""
-        return {entry for _, settled_lane, entries in self.remembered if settled_lane == lane for entry in entries}
+    def settled_lately(self, lane: str) -> dict[bytes, Verdict]:
+        """Entries of a lane that were settled within the last lease, as far as they are remembered, and how."""
+        return {
+            entry: verdicts.get(entry, SUCCEEDED)
+            for _, settled_lane, entries, verdicts in self.remembered
+            if settled_lane == lane
+            for entry in entries
+        }
 
     def holds_suspect(self) -> bool:
         """Whether a job that may have crashed two workers is here: one at a time."""
@@ -111,10 +131,11 @@ class Served:
         """How many entries of a lane are here."""
         return len(self.held.get(lane, ()))
 
-    def set_lanes(self, named: list[str]) -> None:
-        """Take over the lanes that Redis names, in order of priority; the main lane stands at priority 0."""
+    def set_lanes(self, named: list[str]) -> bool:
+        """Take over the lanes that Redis names, in order of priority; the main lane stands at priority 0. Whether they are others."""
+        before = self.lanes
         ahead = [lane for lane in named if lane in (RETURNED, SUSPECTS)]
-        numbered = sorted(int(lane[1:]) for lane in named if lane not in (RETURNED, SUSPECTS))
+        numbered = sorted(int(lane[1:]) for lane in named if NUMBERED.fullmatch(lane))
         self.lanes = [
             *ahead,
             *(f"p{number}" for number in numbered if number < 0),
@@ -123,6 +144,7 @@ class Served:
         ]
         for lane in self.lanes:
             self.held.setdefault(lane, {})
+        return self.lanes != before
 
     def note_cancel(self, job_id: str) -> None:
         """Remember a cancel for a while: the job may be on its way here."""
@@ -141,6 +163,7 @@ class Served:
         for held in self.held.values():
             held.clear()
         self.remembered.clear()
+        self.remembered_count = 0
 
 
 __all__ = ["Delivery", "Served"]

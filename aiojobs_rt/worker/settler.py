@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import orjson
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiojobs_rt.adapters.redis.connection import Argument
-    from aiojobs_rt.worker.served import Delivery, Served
+    from aiojobs_rt.worker.served import Delivery, Served, Verdict
     from aiojobs_rt.worker.state import WorkerState
 
 logger = logging.getLogger("aiojobs_rt.settler")
 
 TOO_MUCH_UNSETTLED = 5_000
+REPORT_AGAIN = 5.0
 
 
 class Settlement:
@@ -86,7 +88,7 @@ class Settler:
         if delivery.gone:
             return
         self.unsettled += 1
-        if outcome is SUCCEEDED and (message := delivery.message) is not None and not message.failures:
+        if outcome is SUCCEEDED and (message := delivery.message) is not None and not (message.failures or message.extra):
             verb: str = "succeeded"
             extra: tuple[Argument, ...] = ()
             record = self._record(delivery, verb, began, ended)
@@ -102,6 +104,12 @@ class Settler:
         self.unsettled += 1
         self._queue(delivery.served).batcher.add(Settlement(delivery, "released", b"", (meta, b"", b"", b"")))
 
+    def settle_again(self, delivery: Delivery, verdict: Verdict) -> None:
+        """Settle once more what was settled before, by a Redis that has forgotten it since (failover): done is done."""
+        verb, extra = verdict
+        self.unsettled += 1
+        self._queue(delivery.served).batcher.add(Settlement(delivery, verb, b"", extra))
+
     def release_unsafe(self, delivery: Delivery) -> None:
         """Put back what may not start because its lease could pass meanwhile. After a lost lease it is not ours to put back."""
         if delivery.consumer == delivery.served.consumer:
@@ -109,7 +117,7 @@ class Settler:
 
     async def flush(self) -> None:
         """Wait until everything that was put is settled."""
-        for queue in self._queues.values():
+        for queue in list(self._queues.values()):
             queue.retry_kept()
             await queue.batcher.aclose()
 
@@ -182,7 +190,7 @@ class Settler:
                 value = orjson.dumps({"outcome": "cancelled", "error": ""}) if keep_ms else b""
                 return "cancelled", (keep_ms, value, "", ""), self._record(delivery, "cancelled", began, ended)
             case _:
-                history = "1" if delivery.message is not None and delivery.message.failures else ""
+                history = "1" if (ran := delivery.message) is not None and (ran.failures or ran.extra) else ""
                 value = b"" if outcome.result is None else SUCCEEDED_RECORD + outcome.result + b"}"
                 record = self._record(delivery, "succeeded", began, ended)
                 return "kept", (outcome.keep_ms, value, history, ""), record
@@ -201,10 +209,13 @@ class _Queue:
         self._numbers: dict[str, int] = {}
         self._kept: list[Settlement] = []
         self._refused: set[bytes] = set()
+        self._lost = 0
+        self._reported_at = -REPORT_AGAIN
         self.wire = Wire(state.adapter.endpoint, "aiojobs_rt:settle")
         self.batcher: Batcher[Settlement] = Batcher(self._send)
 
     def retry_kept(self) -> None:
+        self._report_lost()
         kept, self._kept = self._kept, []
         for item in kept:
             self.batcher.add(item)
@@ -283,19 +294,28 @@ class _Queue:
             by_lane: dict[str, list[bytes]] = {}
             for item in items:
                 by_lane.setdefault(item.delivery.lane, []).append(item.delivery.entry)
+            verdicts = {item.delivery.entry: (item.verb, item.extra) for item in items if item.extra}
             for lane, entries in by_lane.items():
-                served.let_go(lane, entries)
+                served.let_go(lane, entries, verdicts)
         self._settler.settled(len(items))
         lost = answer.count(b"0")
         if lost:
+            self._lost += lost
+            self._report_lost()
+        if any(item.verb == "retried" and item.extra[3] for item in items):
+            self._on_crossing(served)
+
+    def _report_lost(self) -> None:
+        """One line at once, and one for all that follow within a few seconds."""
+        now = time.monotonic()
+        if self._lost and now - self._reported_at > REPORT_AGAIN:
             logger.warning(
                 "queue %s: Redis no longer counted %d finished job(s) as this worker's (reclaimed, or its data was lost); "
                 "their outcomes are dropped",
-                served.name,
-                lost,
+                self._served.name,
+                self._lost,
             )
-        if any(item.verb == "retried" and item.extra[3] for item in items):
-            self._on_crossing(served)
+            self._lost, self._reported_at = 0, now
 
     def _keep(self, item: Settlement, error: Exception) -> None:
         entry = item.delivery.entry

@@ -15,20 +15,20 @@ import asyncio
 import logging
 import time
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.context import Cell, running
-from aiojobs_rt.core.execution import Halt, HaltReason, Runtime, error_record, execute, unknown_class
+from aiojobs_rt.core.execution import Halt, HaltReason, Runtime, describe, error_record, execute, unknown_class
 from aiojobs_rt.core.message import JobMessage, MalformedMessage, NewerMessage
 from aiojobs_rt.core.outcome import Cancelled, Dead, Retried
+from aiojobs_rt.worker.buffer import TURN, Buffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anyio.abc import TaskGroup
 
-    from aiojobs_rt.worker.buffer import Buffer
     from aiojobs_rt.worker.served import Delivery
     from aiojobs_rt.worker.settler import Settler
 
@@ -79,7 +79,8 @@ class Slots:
         self._slots: set[Slot] = set()
         self._sweep = asyncio.Event()
         self._next_sweep = NEVER
-        self._all_idle = asyncio.Event()
+        self._one_ended = asyncio.Event()
+        self._awaited = 0
 
     async def run(self, group: TaskGroup) -> None:
         """Start all slots in the group; sweep until cancelled."""
@@ -102,9 +103,13 @@ class Slots:
 
     async def wait_idle(self) -> None:
         """Wait until no job runs."""
-        while any(slot.delivery is not None for slot in self._slots):
-            self._all_idle.clear()
-            await self._all_idle.wait()
+        self._awaited += 1
+        try:
+            while any(slot.delivery is not None for slot in self._slots):
+                self._one_ended.clear()
+                await self._one_ended.wait()
+        finally:
+            self._awaited -= 1
 
     def _spawn(self, group: TaskGroup) -> None:
         slot = Slot()
@@ -112,23 +117,36 @@ class Slots:
         # a fresh context: what a job left in its slot's is never seen by another
         Context().run(group.start_soon, self._run_slot, slot, group)
 
+    def _replace(self, slot: Slot, group: TaskGroup) -> None:
+        self._slots.discard(slot)
+        if not slot.retired:
+            self._spawn(group)
+
     async def _run_slot(self, slot: Slot, group: TaskGroup) -> None:
-        slot.task = asyncio.current_task()
+        task = slot.task = cast("asyncio.Task[None]", asyncio.current_task())
         running.set(slot.cell)
         baseline = copy_context()
         buffer, settler = self._buffer, self._settler
+        fresh, run_began = True, 0.0  # just woken; since when it runs jobs that never wait
         try:
             while True:
                 began = time.monotonic()
-                if began > buffer.turn_ends:
+                if fresh:
+                    if buffer.turning:
+                        await buffer.wait()
+                        continue
+                    run_began = began
+                elif began - run_began > TURN:
                     await buffer.turn()
-                    began = time.monotonic()
+                    began = run_began = time.monotonic()
                 delivery = buffer.pop()
                 if delivery is None:
                     if buffer.closed:
                         return
                     await buffer.wait()
+                    fresh = True
                     continue
+                fresh = False
                 if began > delivery.served.safe_until():
                     settler.release_unsafe(delivery)
                     continue
@@ -152,30 +170,47 @@ class Slots:
                     timeout_ms = message.options.get("timeout", timeout_ms)
                 if timeout_ms:
                     self._set_deadline(slot, began + timeout_ms / 1000)
-                outcome = await execute(message, job_class, slot.halt, self._runtime)
+                try:
+                    outcome = await execute(message, job_class, slot.halt, self._runtime)
+                except Exception as error:  # noqa: BLE001 - no job takes its worker down (G13)
+                    outcome = self._broken(message, error)
                 now = time.monotonic()
+                if now - began > TURN:
+                    run_began = now
                 slot.delivery = slot.cell.message = None
                 self.finished += 1
-                if slot.halt.reason:
-                    self._unhalt(slot)
                 slot.deadline = NEVER
                 if outcome is not None:
                     settler.put(delivery, outcome, began, now)
                 if slot.retired:
                     return
-                if buffer.closed:
-                    self._all_idle.set()
+                if self._awaited:
+                    self._one_ended.set()
+                if task.cancelling():
+                    # by `_halt`, or by the job itself; what is still on its way must not reach another job
+                    await asyncio.sleep(0)
+                    self._replace(slot, group)
+                    return
                 context = copy_context()
                 if context != baseline:
                     if _is_dirty(context, baseline):
-                        self._slots.discard(slot)
-                        self._spawn(group)
+                        self._replace(slot, group)
                         return
                     baseline = context
+        except asyncio.CancelledError:
+            if self._runtime.is_cancelled():
+                raise
+            self._replace(slot, group)  # a job cancelled the task that it had run in, after its end
         finally:
             slot.delivery = None
             self._slots.discard(slot)
-            self._all_idle.set()
+            self._one_ended.set()
+
+    def _broken(self, message: JobMessage, error: Exception) -> Dead:
+        logger.exception("job %s (%s) can't be run", message.id, message.job)
+        name = type(error).__qualname__
+        record = error_record(name, describe(error), "", self._runtime.now_ms(), self._runtime.worker)
+        return Dead(message, f"it can't be run: {name}", record)
 
     def _settle_unreadable(self, delivery: Delivery, error: Exception) -> None:
         now_ms = self._runtime.now_ms()
@@ -207,12 +242,6 @@ class Slots:
         slot.halted_at = time.monotonic()
         slot.task.cancel()
         self._set_deadline(slot, slot.halted_at + STUCK_AFTER)
-
-    def _unhalt(self, slot: Slot) -> None:
-        if slot.task is not None:
-            slot.task.uncancel()
-        slot.halt.reason = ""
-        slot.halted_at = NEVER
 
     def _set_deadline(self, slot: Slot, deadline: float) -> None:
         slot.deadline = deadline

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.worker")
 
 
+TELL_AGAIN = 3.0
+
+
 class RedisClock:
     """Redis' time, estimated between replies: no clock of this machine is trusted for an instant."""
 
@@ -39,14 +42,20 @@ class RedisClock:
 
 
 class Availability:
-    """Whether Redis is there: one log line per change, and a backoff that all loops share."""
+    """Whether Redis is there: one log line per change, and a backoff that all loops share.
 
-    __slots__ = ("_away_since", "_display", "_failures")
+    Changes in quick succession (connections that are killed again and again) are summed up in one line every few seconds.
+    """
+
+    __slots__ = ("_away_since", "_display", "_failures", "_told", "_told_at", "_untold")
 
     def __init__(self, display: str) -> None:
         self._display = display
         self._away_since: float | None = None
         self._failures = 0
+        self._told = False
+        self._told_at = -TELL_AGAIN
+        self._untold = 0
 
     @property
     def away(self) -> bool:
@@ -55,16 +64,26 @@ class Availability:
 
     def succeeded(self) -> None:
         """A call was answered."""
-        if self._away_since is not None:
+        if self._away_since is None:
+            return
+        if self._told:
             logger.warning("Redis at %s is back after %.1f s", self._display, time.monotonic() - self._away_since)
-            self._away_since = None
-            self._failures = 0
+            self._told_at = time.monotonic()
+            self._told = False
+        else:
+            self._untold += 1
+        self._away_since = None
+        self._failures = 0
 
     async def failed(self, error: BaseException) -> None:
         """A call was not answered: note it, and wait a moment (0.05 to 1 s, with jitter)."""
+        now = time.monotonic()
         if self._away_since is None:
-            self._away_since = time.monotonic()
-            logger.warning("Redis at %s is away: %s; running jobs go on, outcomes are kept", self._display, error)
+            self._away_since = now
+        if not self._told and now - self._told_at >= TELL_AGAIN:
+            more = f" ({self._untold} short interruptions since the last report)" if self._untold else ""
+            logger.warning("Redis at %s is away: %s; running jobs go on, outcomes are kept%s", self._display, error, more)
+            self._told, self._untold = True, 0
         self._failures += 1
         await asyncio.sleep(min(1.0, 0.05 * 2 ** min(self._failures, 5)) * random.uniform(0.6, 1.0))  # noqa: S311 - jitter
 

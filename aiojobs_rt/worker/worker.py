@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import socket
@@ -109,12 +110,13 @@ class Worker:
         self._state = state = WorkerState(self._adapter, name=self.name, lease=lease, queues=served)
         self._burst = burst
         self._burst_idle = 0
+        self._gave_back = False
         self._on_deadline = on_deadline or (lambda: None)
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started_at = time.time()
-        self._runtime = Runtime(worker=self.name, now_ms=state.clock.now_ms, states={})
+        self._runtime = Runtime(worker=self.name, now_ms=state.clock.now_ms, states={}, is_cancelled=_is_cancelled)
         self._wire = Wire(self._adapter.endpoint, "aiojobs_rt:worker")
         self._promoter = Promoter(state)
         self._courier = Courier(state)
@@ -130,6 +132,8 @@ class Worker:
             register=self._register,
             on_empty=self._found_empty,
         )
+        if burst:
+            self._fetcher.block_ms = 50
         self._reclaimer = Reclaimer(
             state,
             promoter=self._promoter,
@@ -137,6 +141,7 @@ class Worker:
             settler=self._settler,
             renew=self._renew,
             on_cancel=self._cancel,
+            on_lanes=self._wake,
             details=self._details,
         )
         self._control = Control(
@@ -148,6 +153,11 @@ class Worker:
             on_quiet=self.quiet,
         )
         self._heartbeat: Heartbeat | None = None
+
+    @property
+    def adapter(self) -> RedisAdapter:
+        """Where its queues are."""
+        return self._adapter
 
     @property
     def queues(self) -> list[str]:
@@ -184,8 +194,11 @@ class Worker:
                 async with anyio.create_task_group() as group:
                     await self._work(group, task_status)
             finally:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                    await self._close()
+                with anyio.CancelScope(shield=True):
+                    with anyio.move_on_after(3):
+                        await self._give_back()
+                    with anyio.move_on_after(5):
+                        await self._close()
 
     def stop(self) -> None:
         """Stop, as TERM does; a second call stops at once."""
@@ -261,13 +274,30 @@ class Worker:
             await self._first_of(time.monotonic() + 2, self._settler.flush())
             self._slots.halt("stop", lambda _: True)
             if self._heartbeat is not None:
-                self._heartbeat.deadline = time.monotonic() + FINALLY
+                self._heartbeat.deadline = time.monotonic() + FINALLY + 3
             await self._first_of(time.monotonic() + FINALLY, self._slots.wait_idle())
         await self._first_of(max(deadline, time.monotonic()) + 2, asyncio.wait([fetching]), self._at_once.wait())
         for delivery in self._buffer.drain():
             self._settler.release(delivery)
         await self._first_of(max(deadline, time.monotonic()) + 2, self._settler.flush())
         await self._first_of(time.monotonic() + 2, self._leave())
+        self._gave_back = True
+        if self._heartbeat is not None and self._slots.running:
+            self._heartbeat.deadline = time.monotonic()
+
+    async def _give_back(self) -> None:
+        """Put back what is still held, when the worker was cancelled instead of stopped, and give up the leases."""
+        if self._gave_back:
+            return
+        self._buffer.close()
+        await self._settler.flush()
+        for served in self._state.queues.values():
+            for held in served.held.values():
+                for delivery in list(held.values()):
+                    message = delivery.message
+                    self._settler.release(delivery, b"" if message is None else interrupted(message).message.meta())
+        await self._settler.flush()
+        await self._leave()
 
     async def _first_of(self, deadline: float, *waits: Any) -> None:
         tasks = [asyncio.ensure_future(wait) for wait in waits]
@@ -307,10 +337,8 @@ class Worker:
         """With `burst`: stop when nothing is left on the streams, in the buffer, in the slots, or to settle."""
         if not self._burst:
             return
-        if len(self._buffer) or self._slots.running or self._settler.unsettled:
+        if len(self._buffer) or self._slots.running or self._settler.unsettled or self._state.redis.away:
             self._burst_idle = 0
-            await self._slots.wait_idle()
-            await self._settler.flush()
             return
         moved = 0
         for served in self._state.queues.values():
@@ -343,6 +371,8 @@ class Worker:
         )
         self._state.clock.set(now_ms)
         served.born = born
+        # a lane that is gone (FLUSHALL) must not be read: its group is not made again
+        served.set_lanes([lane.decode() for lane in await self._wire.call("ZRANGE", keys.lanes, 0, -1)])
         served.deadline = sent + served.lease
         served.registered = True
         served.look_for_phantoms = True
@@ -475,3 +505,8 @@ class Worker:
             if lifespan not in entered:
                 entered[lifespan] = await stack.enter_async_context(lifespan())
             self._runtime.states[job_class] = entered[lifespan]
+
+
+def _is_cancelled() -> bool:
+    """Whether the calling task's group is cancelled, and not just the task."""
+    return anyio.current_effective_deadline() == -math.inf

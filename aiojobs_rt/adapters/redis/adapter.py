@@ -6,26 +6,32 @@ Connections belong to a process and an event loop: the first use in a loop makes
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import os
+import random
+import time
 import weakref
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import orjson
 
 from aiojobs_rt.adapters.base import Ended
-from aiojobs_rt.adapters.redis.connection import Endpoint, Wire
+from aiojobs_rt.adapters.redis.connection import Away, Endpoint, Wire
 from aiojobs_rt.adapters.redis.enqueuer import Enqueuer
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.adapters.redis.subscriber import Subscriber
 from aiojobs_rt.core.message import queue_of
-from aiojobs_rt.errors import ResultNotKept
+from aiojobs_rt.errors import RedisUnavailable, ResultNotKept
 from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from aiojobs_rt.adapters.base import Envelope, Status
+    from aiojobs_rt.adapters.redis.connection import Argument
 
 LOOK_AGAIN = 2.0
 _WAITING: dict[bytes, Status] = {
@@ -34,6 +40,7 @@ _WAITING: dict[bytes, Status] = {
     b"dead": "dead",
     b"queued": "queued",
     b"running": "running",
+    b"crossing": "retrying",
 }
 
 
@@ -55,7 +62,7 @@ class RedisAdapter:
     def __init__(self, url: str, *, prefix: str | None = None, enqueue_timeout: float | None = None) -> None:
         self.endpoint = Endpoint(url)
         self.prefix = settings().prefix if prefix is None else prefix
-        self._enqueue_timeout = settings().enqueue_timeout if enqueue_timeout is None else enqueue_timeout
+        self._timeout = settings().enqueue_timeout if enqueue_timeout is None else enqueue_timeout
         self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -73,51 +80,74 @@ class RedisAdapter:
 
     async def status(self, job_id: str) -> Status:
         """Where a job is; see `JobHandle.status`."""
-        state, detail = await self._look(job_id)
+        state, detail, _ = await self._look(job_id)
         if state in _WAITING:
             return _WAITING[state]
         if state == b"kept":
-            return orjson.loads(detail)["outcome"]  # type: ignore[no-any-return] # written by a worker of ours
+            return cast("Status", ended_of(detail).outcome)
         if state == b"ended":
-            return orjson.loads(detail)[2]  # type: ignore[no-any-return] # written by a worker of ours
+            return cast("Status", _noted(detail))
         return "unknown"
 
     async def cancel(self, job_id: str) -> bool:
-        """Cancel a job; see `JobHandle.cancel`."""
-        queue = await self._queue_now(job_id)
-        keys = queue_keys(self.prefix, queue)
-        answer = await (await self._session()).wire.run(
-            script("cancel"),
-            (
-                keys.index, keys.stream, keys.cancelled, keys.scheduled, keys.retries,
-                keys.parked, keys.recent, keys.stats, keys.errors + job_id, keys.result + job_id,
-            ),
-            (job_id, control_channel(self.prefix), queue, settings().recent),
-        )  # fmt: skip
-        return answer in (b"gone", b"marked")
+        """Cancel a job; see `JobHandle.cancel`. One that is crossing to another queue is cancelled when it has arrived."""
+        deadline = time.monotonic() + self._timeout
+        repeated = False
+        while True:
+            state, detail, queue = await self._look(job_id)
+            if state == b"crossing":
+                if time.monotonic() > deadline:
+                    raise RedisUnavailable(
+                        f"job {job_id} is on its way from queue {queue} to {detail.decode()}, and no worker of {queue} carries it "
+                        "there; start one, or cancel it again later"
+                    )
+                await asyncio.sleep(0.02)
+                continue
+            if state == b"ended" and repeated:
+                return _noted(detail) == "cancelled"  # by the call whose reply was lost
+            if state in (b"kept", b"ended", b"dead", b"unknown"):
+                return False
+            keys = queue_keys(self.prefix, queue)
+            answer, sent = await self._run(
+                "cancel",
+                (
+                    keys.index, keys.stream, keys.cancelled, keys.scheduled, keys.retries,
+                    keys.parked, keys.recent, keys.stats, keys.errors + job_id, keys.result + job_id,
+                ),
+                (job_id, control_channel(self.prefix), queue, settings().recent),
+            )  # fmt: skip
+            if answer in (b"gone", b"marked"):
+                return True
+            repeated = repeated or sent > 1  # and look again: it has ended, or moved on, since
 
     async def wait_ended(self, job_id: str, *, timeout_ms: int | None) -> Ended:
         """Wait until a job has ended, by pub/sub: subscribe, look, wait; look again every 2 s."""
         session = await self._session()
-        channel = queue_keys(self.prefix, await self._queue_now(job_id)).result + job_id
         told = asyncio.Event()
+        channel = ""
 
         def listener(_: bytes) -> None:
             told.set()
 
         try:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
-                await session.subscriber.listen(channel, listener)
+                queue = queue_of(job_id)
                 while True:
+                    if channel != (current := queue_keys(self.prefix, queue).result + job_id):
+                        session.subscriber.leave(channel, listener)
+                        channel = current
+                        await session.subscriber.listen(channel, listener)
                     told.clear()
-                    ended = await self._ended(job_id)
+                    state, detail, now_on = await self._look(job_id)
+                    ended = await self._ended(job_id, state, detail, now_on)
                     if ended is not None:
                         return ended
-                    try:
+                    if now_on != queue:
+                        queue = now_on  # listen there, and look again: it may have ended meanwhile
+                        continue
+                    with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_AGAIN):
                             await told.wait()
-                    except TimeoutError:
-                        pass
         except TimeoutError:
             raise TimeoutError(f"job {job_id} has not ended within {(timeout_ms or 0) / 1000:g} s") from None
         finally:
@@ -131,16 +161,15 @@ class RedisAdapter:
         if not self._sessions:
             self.endpoint.release()
 
-    async def _ended(self, job_id: str) -> Ended | None:
-        state, detail = await self._look(job_id)
+    async def _ended(self, job_id: str, state: bytes, detail: bytes, queue: str) -> Ended | None:
         if state == b"kept":
             return ended_of(detail)
         if state == b"ended":
-            return Ended(orjson.loads(detail)[2], error="its result is not kept")
+            return Ended(_noted(detail), error="its result is not kept")
         if state == b"dead":
-            queue = await self._queue_now(job_id)
-            key = queue_keys(self.prefix, queue).errors + job_id
-            record = await (await self._session()).wire.call("LINDEX", key, 0)
+            record = await (await self._session()).wire.call(
+                "LINDEX", queue_keys(self.prefix, queue).errors + job_id, 0
+            )
             return Ended("dead", error=error_text(record))
         if state == b"unknown":
             raise ResultNotKept(
@@ -148,31 +177,37 @@ class RedisAdapter:
             )
         return None
 
-    async def _look(self, job_id: str) -> tuple[bytes, bytes]:
+    async def _look(self, job_id: str) -> tuple[bytes, bytes, str]:
+        """State, detail (see look.lua), and the queue: another than the id's once a retry_on has sent the job there."""
         queue = queue_of(job_id)
         for _ in range(8):
             keys = queue_keys(self.prefix, queue)
-            state, detail = await (await self._session()).wire.run(
-                script("look"),
-                (keys.index, keys.stream, keys.workers, keys.recent, keys.result + job_id, keys.moved + job_id),
+            (state, detail), _sent = await self._run(
+                "look",
+                (
+                    keys.index, keys.stream, keys.workers, keys.recent, keys.result + job_id, keys.moved + job_id,
+                    keys.outgoing,
+                ),
                 (job_id,),
-            )
+            )  # fmt: skip
             if state != b"moved":
-                return state, detail
+                return state, detail, queue
             queue = detail.decode()
-        return b"unknown", b""
+        return b"unknown", b"", queue
 
-    async def _queue_now(self, job_id: str) -> str:
-        """The queue on which a job is, which is another than its id's once a retry_on has sent it there."""
-        queue = queue_of(job_id)
-        wire = (await self._session()).wire
-        for _ in range(8):
-            keys = queue_keys(self.prefix, queue)
-            known, target = await wire.call_many([("HEXISTS", keys.index, job_id), ("GET", keys.moved + job_id)])
-            if known or not isinstance(target, bytes):
-                return queue
-            queue = target.decode()
-        return queue
+    async def _run(self, name: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> tuple[Any, int]:
+        """Run a script that may be sent twice until it is answered; its answer, and how often it was sent."""
+        deadline = time.monotonic() + self._timeout
+        pause = 0.02
+        for sent in itertools.count(1):
+            try:
+                return await (await self._session()).wire.run(script(name), keys, arguments), sent
+            except Away:
+                if time.monotonic() + pause >= deadline:
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause = min(pause * 2, 1.0)
+        raise AssertionError  # not reached
 
     async def _session(self) -> _Session:
         loop = asyncio.get_running_loop()
@@ -180,10 +215,14 @@ class RedisAdapter:
         if session is None or session.pid != os.getpid():
             if session is not None:
                 session.abandon()
-            session = _Session(self.endpoint, prefix=self.prefix, enqueue_timeout=self._enqueue_timeout)
+            session = _Session(self.endpoint, prefix=self.prefix, enqueue_timeout=self._timeout)
             self._sessions[loop] = session
-            await session.bind_to_loop(lambda: self._sessions.pop(loop, None))
+            await session.bind_to_loop(functools.partial(self._forget, loop, session))
         return session
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, session: _Session) -> None:
+        if self._sessions.get(loop) is session:
+            del self._sessions[loop]
 
 
 class _Session:
@@ -222,12 +261,16 @@ class _Session:
 
 def ended_of(record: bytes) -> Ended:
     """How a job ended, from the record that a worker kept: `{"outcome": ..., "result": ..., "error": ...}`."""
+    if record.startswith(SUCCEEDED_RECORD):
+        # the result's own bytes, not what orjson makes of them: an integer may be longer than 64 bits
+        return Ended("succeeded", result=record[len(SUCCEEDED_RECORD) : -1])
     fields: dict[str, Any] = orjson.loads(record)
-    outcome = fields["outcome"]
-    if outcome != "succeeded":
-        return Ended(outcome, error=fields.get("error", ""))
-    # the result's own bytes, not what orjson makes of them: an integer may be longer than 64 bits
-    return Ended(outcome, result=record[len(SUCCEEDED_RECORD) : -1])
+    return Ended(fields["outcome"], error=fields.get("error", ""))
+
+
+def _noted(line: bytes) -> str:
+    """The outcome, from a line of the recently finished."""
+    return str(orjson.loads(line)[2])
 
 
 SUCCEEDED_RECORD = b'{"outcome":"succeeded","result":'

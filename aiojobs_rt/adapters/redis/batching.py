@@ -41,8 +41,8 @@ class Batcher(Generic[T]):
     they were sent are not sent.
 
     Args:
-        send: sends a batch and returns one answer per item, in order; None when nobody waits for answers. What it raises is raised to
-            every caller of the batch.
+        send: sends a batch and returns one answer per item, in order; None when nobody waits for answers. An answer that is an exception
+            is raised to its caller, what `send` raises to every caller of the batch.
     """
 
     def __init__(self, send: Callable[[list[T]], Awaitable[Sequence[Any] | None]]) -> None:
@@ -87,7 +87,11 @@ class Batcher(Generic[T]):
                     continue
                 if answers is not None:
                     for item, answer in zip(items, answers, strict=True):
-                        if item.answered is not None and not item.answered.done():
+                        if item.answered is None or item.answered.done():
+                            continue
+                        if isinstance(answer, Exception):
+                            item.answered.set_exception(answer)
+                        else:
                             item.answered.set_result(answer)
         finally:
             # empty, unless the loop is shutting down

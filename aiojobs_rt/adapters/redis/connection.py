@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 import hiredis
 from redis import exceptions
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from aiojobs_rt.adapters.redis.scripts import Script
 
 Argument = str | bytes | int
+
+_PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*")
+_PASSWORD_FOR_HOST = re.compile(r"^([^:/]+://(?:\[[^\]]*\]|[^:/\[]*):)(?!\d+(?:[,/?#]|$))[^/?#]+")
 
 CALL_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5.0
@@ -86,14 +89,14 @@ class Endpoint:
 
     @property
     def display(self) -> str:
-        """The URL for people: without the password."""
-        parts = urlsplit(self._url)
-        if "@" not in parts.netloc and "password=" not in parts.query:
-            return self._url
-        query = "&".join(pair for pair in parts.query.split("&") if not pair.startswith("password="))
-        user, _, host = parts.netloc.rpartition("@")
-        name = user.partition(":")[0]
-        return parts._replace(netloc=f"{name}:***@{host}" if user else host, query=query).geturl()
+        """The URL for people: without the password, however malformed the URL is."""
+        head, at, tail = self._url.rpartition("@")
+        scheme, sep, user = head.partition("://")
+        if at:
+            shown = f"{scheme}://{user.partition(':')[0]}:***@{tail}" if sep else f"***@{tail}"
+        else:
+            shown = _PASSWORD_FOR_HOST.sub(r"\1***", tail)
+        return _PASSWORD_IN_QUERY.sub(r"\1***", shown)
 
     def resolve(self) -> dict[str, Any]:
         """The arguments of a redis-py connection. Starts the server of an `embedded://` URL, which blocks for up to seconds.
@@ -115,8 +118,8 @@ class Endpoint:
             self._embedded.release()
             self._embedded = self._arguments = None
 
-    async def connect(self, name: str) -> Connection:
-        """A new connection, ready for commands.
+    async def connect(self, name: str, *, timeout: float = CONNECT_TIMEOUT) -> Connection:  # noqa: ASYNC109 - its error names the URL
+        """A new connection, ready for commands, within `timeout` seconds (5 at most).
 
         Raises:
             Away: nobody answers there.
@@ -140,7 +143,7 @@ class Endpoint:
             }
         )
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(min(timeout, CONNECT_TIMEOUT)):
                 await cast("Any", connection).connect()
         except REFUSED as error:
             await _drop(connection)
@@ -162,7 +165,9 @@ class Endpoint:
         try:
             return dict(parse_url(url))
         except ValueError as error:
-            raise ConfigurationError(f"{self.display}: {error}") from None
+            # urllib quotes what stands where the port should, which may be a password
+            reason = "what stands after the host's colon is no port" if "Port could not" in str(error) else error
+            raise ConfigurationError(f"{self.display}: {reason}") from None
 
 
 class Wire:
@@ -256,8 +261,9 @@ class Wire:
     async def _exchange(self, packed: bytes, replies: int, timeout: float) -> list[Any]:  # noqa: ASYNC109 - one scope per call
         async with self._lock:
             connection = self._connection
-            if connection is None or not connection.is_connected:
-                connection = self._connection = await self._endpoint.connect(self._name)
+            if connection is None or not _is_open(connection):
+                await self.close()
+                connection = self._connection = await self._endpoint.connect(self._name, timeout=timeout)
             done = False
             try:
                 async with asyncio.timeout(None if timeout == math.inf else timeout):
@@ -273,6 +279,12 @@ class Wire:
                     self._connection = None
                     close_now(connection)
             return received
+
+
+def _is_open(connection: Connection) -> bool:
+    """Whether the other side has not hung up, as far as is known here: a restarted Redis is noticed without a failed call."""
+    reader: asyncio.StreamReader | None = connection._reader  # noqa: SLF001 - redis-py looks only when it reads
+    return reader is not None and not reader.at_eof() and reader.exception() is None
 
 
 async def read_reply(connection: Connection) -> Any:

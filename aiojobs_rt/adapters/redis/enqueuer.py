@@ -124,7 +124,22 @@ class _Queue:
         self._registered = False
         self.batcher: Batcher[_Parcel] = Batcher(self._send)
 
-    async def _send(self, parcels: list[_Parcel]) -> list[list[bool]]:
+    async def _send(self, parcels: list[_Parcel]) -> list[list[bool] | EnqueueError]:
+        try:
+            return [*await self._send_together(parcels)]
+        except exceptions.ResponseError as error:
+            if len(parcels) == 1:
+                return [EnqueueError(f"queue {self._queue}: Redis answered: {error}")]
+        # nothing was done; what Redis refuses of one caller is no matter of the others
+        answers: list[list[bool] | EnqueueError] = []
+        for index, parcel in enumerate(parcels):
+            try:
+                answers += await self._send([parcel])
+            except EnqueueError as error:
+                return [*answers, *[error] * (len(parcels) - index)]
+        return answers
+
+    async def _send_together(self, parcels: list[_Parcel]) -> list[list[bool]]:
         self._number += 1
         arguments: list[Argument] = [self._number, self._channel, self._queue]
         for parcel in parcels:
@@ -142,14 +157,11 @@ class _Queue:
         while True:
             left = deadline - time.monotonic()
             try:
+                patience = max(0.05, min(left, CALL_TIMEOUT))
                 if not self._registered:
-                    await self._wire.call_many(
-                        [("SADD", self._queues_key, self._queue)], timeout=min(left, CALL_TIMEOUT)
-                    )
-                    self._registered = True
-                answer: bytes = await self._wire.run(
-                    script("enqueue"), self._keys, arguments, timeout=max(0.05, min(left, CALL_TIMEOUT))
-                )
+                    (added,) = await self._wire.call_many([("SADD", self._queues_key, self._queue)], timeout=patience)
+                    self._registered = not isinstance(added, exceptions.RedisError)
+                answer: bytes = await self._wire.run(script("enqueue"), self._keys, arguments, timeout=patience)
                 return answer
             except Away as error:
                 if time.monotonic() + pause >= deadline:
@@ -160,11 +172,11 @@ class _Queue:
             except ConfigurationError as error:
                 raise EnqueueError(f"queue {self._queue}: {error}") from None
             except exceptions.ResponseError as error:
-                if "OOM" in str(error)[:64] or isinstance(error, exceptions.OutOfMemoryError):
+                if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in str(error):
                     raise QueueFullError(
                         f"queue {self._queue}: Redis is at its maxmemory; nothing was enqueued"
                     ) from None
-                raise EnqueueError(f"queue {self._queue}: Redis answered: {error}") from None
+                raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(pause * 2, 1.0)
 

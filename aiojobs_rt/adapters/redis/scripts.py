@@ -6,7 +6,7 @@ Redis refuses a script at maxmemory only at its first write, so what must go on 
 
 | script | first write | at maxmemory |
 | --- | --- | --- |
-| enqueue | XADD or ZADD | refused, nothing done |
+| enqueue | XADD, ZADD or HSET | refused, nothing done |
 | register | ZADD | refused, nothing done |
 | arrive | SET | refused, nothing done |
 | renew | ZREM | done |
@@ -15,8 +15,9 @@ Redis refuses a script at maxmemory only at its first write, so what must go on 
 | reclaim | ZREM | done |
 | leave | ZREM | done |
 | cancel | ZREM, XDEL or HDEL | done |
-| revive, remove | ZREM | done |
-| beat, look | none | done |
+| revive | ZREM | done |
+| remove | ZREM, XDEL or HDEL | done |
+| beat, look, survey, page, inspect | none | done |
 
 Keys are checked for their type before the first write, because a script is atomic but never rolled back. Keys of lanes, results and
 error histories are made from a declared key of the same hash tag.

@@ -1,9 +1,10 @@
--- Look: where a job is. Writes nothing.
--- KEYS  index, stream, workers, recent, result:<id>, moved:<id>
+-- Look: where a job is.
+-- KEYS  index, stream, workers, recent, result:<id>, moved:<id>, outgoing
 -- ARGV  id
--- Returns {state, detail}: 'scheduled', 'retries', 'dead', 'queued' or 'running' (detail: the consumer); 'moved' (detail: the queue);
---         'kept' (detail: the result's record), 'ended' (detail: its line in recent), or 'unknown'.
-local index, stream, workers, recent, result, moved = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- Returns {state, detail}: 'scheduled', 'retries', 'dead', 'queued' or 'running' (detail: the consumer); 'moved' (detail: the queue),
+--         'crossing' (it is on its way there); 'kept' (detail: the result's record), 'ended' (detail: its line in recent), or 'unknown'.
+--         Writes nothing.
+local index, stream, workers, recent, result, moved, outgoing = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local id = ARGV[1]
 --@include clock
 local place = redis.call('HGET', index, id)
@@ -14,6 +15,11 @@ if not place then
   end
   local target = redis.call('GET', moved)
   if target then
+    for _, line in ipairs(redis.call('XREVRANGE', outgoing, '+', '-', 'COUNT', 1000)) do
+      if line[2][4] == id then
+        return {'crossing', target}
+      end
+    end
     return {'moved', target}
   end
   local mark = '["' .. id .. '",'

@@ -21,18 +21,29 @@ end
 if tonumber(redis.call('ZSCORE', workers, me) or 0) <= now then
   return {'invalid', '', 0}
 end
-local victim = redis.call('ZRANGEBYSCORE', workers, '-inf', ms(now), 'LIMIT', 0, 1)[1]
+--@include lane
+local order = redis.call('ZRANGE', lanes, 0, -1)
+table.insert(order, 1, '')
+-- A read that reached Redis after its consumer was gone (a connection that hung for long): entries that no lease answers for. (G1)
+local function orphan()
+  for _, lane in ipairs(order) do
+    local found = redis.pcall('XPENDING', lane_key(lane), 'workers')
+    for _, line in ipairs(found[4] or {}) do
+      if not redis.call('ZSCORE', workers, line[1]) then
+        return line[1]
+      end
+    end
+  end
+end
+local victim = redis.call('ZRANGEBYSCORE', workers, '-inf', ms(now), 'LIMIT', 0, 1)[1] or orphan()
 if not victim then
   return {'none', '', 0}
 end
---@include lane
 --@include body
 --@include ending
 --@include dead
 redis.call('ZREM', workers, victim)
 redis.call('ZADD', workers, 0, victim)
-local order = redis.call('ZRANGE', lanes, 0, -1)
-table.insert(order, 1, '')
 local reply, taken, buried = {'reclaimed', victim, 0}, 0, false
 for _, lane in ipairs(order) do
   local key = lane_key(lane)

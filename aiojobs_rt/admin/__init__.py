@@ -1,0 +1,14 @@
+"""Queries and actions over queues, jobs and workers, for people who operate them: behind the command line and the dashboard.
+
+Read on in this order:
+
+    records.py   what is answered
+    reading.py   from Redis' replies to records
+    admin.py     Admin: the queries and actions
+    doctor.py    examine: what is wrong, and what to do about it
+"""
+
+from aiojobs_rt.admin.admin import Admin
+from aiojobs_rt.admin.doctor import examine, examine_server
+
+__all__ = ["Admin", "examine", "examine_server"]

@@ -1,0 +1,338 @@
+"""Admin: look at queues, jobs and workers, and retry, discard or cancel jobs.
+
+Each look and each change of one queue is one script; what one script can't do (all queues, all dead jobs) goes page by page.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key, worker_key
+from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.admin import reading
+from aiojobs_rt.admin.records import JobDetails, JobPage, JobSummary, QueueSummary, WorkerSummary
+from aiojobs_rt.core.message import queue_of
+from aiojobs_rt.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from aiojobs_rt.adapters.redis.adapter import RedisAdapter
+    from aiojobs_rt.adapters.redis.connection import Argument
+    from aiojobs_rt.adapters.redis.keys import QueueKeys
+    from aiojobs_rt.admin.records import Discarded, ListedState, Retried
+
+MOST_JOBS = 500
+"""A page's largest size, and how many jobs one script changes."""
+MOST_PAGES = 40
+"""So many looks of 500 jobs each a page takes at most: a rare name among a million jobs comes with several pages."""
+HOPS = 8
+TRIES = 3
+
+_RETRIED: dict[bytes, Retried] = {b"revived": "retried", b"queued": "queued"}
+_DISCARDED: dict[bytes, Discarded] = {b"removed": "discarded", b"running": "running", b"unknown": "unknown"}
+
+
+class Admin:
+    """Queries and actions over the queues of one adapter, in one event loop. Close it, or use it in `async with`.
+
+    Every method raises RedisUnavailable when Redis is not there, and ConfigurationError when it refuses the user. Cancelling a
+    query is harmless; a cancelled action is done or is not, never half.
+
+    Args:
+        adapter: where the queues are. It is not closed with the Admin.
+    """
+
+    def __init__(self, adapter: RedisAdapter) -> None:
+        self.adapter = adapter
+        self.wire = Wire(adapter.endpoint, "aiojobs_rt:admin")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection. A later query makes a new one."""
+        await self.wire.close()
+
+    # -- queries ---------------------------------------------------------------------------------
+
+    async def queue_names(self) -> list[str]:
+        """Every queue that was ever used, sorted."""
+        names: list[bytes] = await self.call("SMEMBERS", queues_key(self.adapter.prefix))
+        return sorted(name.decode(errors="replace") for name in names)
+
+    async def queues(self) -> list[QueueSummary]:
+        """All queues in numbers, by name."""
+        return [await self.queue(name) for name in await self.queue_names()]
+
+    async def queue(self, name: str) -> QueueSummary:
+        """One queue in numbers; one that does not exist is empty."""
+        now_ms, waiting, running, scheduled, retrying, dead, since_ms, paused, leases = await self._survey(name)
+        expired = [lease for lease in leases if lease[1] <= now_ms]
+        return QueueSummary(
+            name=name,
+            waiting=waiting,
+            running=running,
+            scheduled=scheduled,
+            retrying=retrying,
+            dead=dead,
+            latency=None if since_ms < 0 else max(0, now_ms - since_ms) / 1000,
+            workers=tuple(sorted(reading.worker_of(consumer) for consumer, expiry, _ in leases if expiry > now_ms)),
+            dead_workers=tuple(sorted(reading.worker_of(consumer) for consumer, _, _ in expired)),
+            stranded=sum(pending for _, _, pending in expired),
+            paused=bool(paused),
+        )
+
+    async def jobs(self, queue: str, state: ListedState, *, job: str = "", limit: int = 50, after: str = "") -> JobPage:
+        """Jobs of one queue in one state: in the order in which they run, or the latest first (dead, finished).
+
+        Args:
+            queue: its name.
+            state: which jobs.
+            job: only jobs of this name; empty for all.
+            limit: at most so many, up to 500.
+            after: the cursor of an earlier page (`JobPage.next`).
+        """
+        limit = max(1, min(limit, MOST_JOBS))
+        found: list[JobSummary] = []
+        for _ in range(MOST_PAGES):
+            look = self._finished if state == "finished" else self._page
+            page, after = await look(queue, state, job=job, limit=limit - len(found), after=after)
+            found += page
+            if not after or len(found) >= limit:
+                break
+        return JobPage(tuple(found), after)
+
+    async def job(self, job_id: str) -> JobDetails | None:
+        """All that is kept of a job; None when nothing is.
+
+        Raises:
+            ValueError: it is no job id.
+        """
+        queue, fields = await self._inspect(job_id)
+        if fields[0] == b"unknown":
+            return None
+        if fields[0] == b"ended":
+            return reading.ended(job_id, queue, fields[2], fields[3])
+        return reading.details(job_id, queue, fields)
+
+    async def workers(self) -> list[WorkerSummary]:
+        """All workers that have a lease, or have left one behind, by name."""
+        served: dict[str, list[tuple[str, bool, int]]] = {}
+        for queue in await self.queue_names():
+            now_ms, *_, leases = await self._survey(queue)
+            for consumer, expiry, pending in leases:
+                served.setdefault(reading.worker_of(consumer), []).append((queue, expiry > now_ms, pending))
+        names = sorted(served)
+        told: list[Any] = [await self.call("HGETALL", worker_key(self.adapter.prefix, name)) for name in names]
+        return [_worker(name, served[name], fields) for name, fields in zip(names, told, strict=True)]
+
+    # -- actions ---------------------------------------------------------------------------------
+
+    async def retry(self, job_id: str) -> Retried:
+        """Run a dead, retrying or scheduled job now.
+
+        A dead job begins anew: its counts are reset, so that `max_attempts` and its policies apply as to a new job, and its error
+        history is kept. A retrying or scheduled one only runs earlier.
+
+        Raises:
+            ValueError: it is no job id.
+        """
+        for _ in range(TRIES):
+            queue, fields = await self._inspect(job_id)
+            state: bytes = fields[0]
+            if state in (b"waiting", b"running"):
+                return "queued"
+            if state in (b"ended", b"unknown"):
+                return "ended" if state == b"ended" else "unknown"
+            meta: bytes = fields[6]
+            fresh = reading.fresh_meta(meta, queue=queue, now_ms=fields[1]) if state == b"dead" else meta
+            if fresh is None:
+                return "malformed"
+            (answer,) = await self._revive(queue, [(job_id, meta, fresh)])
+            if answer in _RETRIED:
+                return _RETRIED[answer]
+        return "queued"  # it changes faster than one can look: it runs
+
+    async def retry_dead(self, queue: str) -> int:
+        """Run all dead jobs of a queue anew, but those that can't be read; how many. Jobs that die meanwhile stay dead."""
+        revived = 0
+        dead, now_ms = await self._all_dead(queue)
+        readable = [
+            (job_id, meta, fresh)
+            for job_id, meta in dead.items()
+            if (fresh := reading.fresh_meta(meta, queue=queue, now_ms=now_ms)) is not None
+        ]
+        for start in range(0, len(readable), MOST_JOBS):
+            answers = await self._revive(queue, readable[start : start + MOST_JOBS])
+            revived += answers.count(b"revived")
+        return revived
+
+    async def discard(self, job_id: str) -> Discarded:
+        """Remove a dead, retrying, scheduled or waiting job for good.
+
+        Raises:
+            ValueError: it is no job id.
+        """
+        queue, fields = await self._inspect(job_id)
+        if fields[0] == b"ended":
+            return "ended"
+        (answer,) = await self._remove(queue, [job_id], only_dead=False)
+        return _DISCARDED[answer]
+
+    async def discard_dead(self, queue: str) -> int:
+        """Remove all dead jobs of a queue; how many."""
+        removed = 0
+        ids = list((await self._all_dead(queue))[0])
+        for start in range(0, len(ids), MOST_JOBS):
+            answers = await self._remove(queue, ids[start : start + MOST_JOBS], only_dead=True)
+            removed += answers.count(b"removed")
+        return removed
+
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel a waiting or running job; see `JobHandle.cancel`.
+
+        Raises:
+            ValueError: it is no job id.
+        """
+        return await self.adapter.cancel(job_id)
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    async def call(self, *command: Argument) -> Any:
+        """Send one command that may be sent twice; once more when a connection that was open is not there any more."""
+        was_open = self.wire.connected
+        try:
+            return await self.wire.call(*command)
+        except Away:
+            if not was_open:
+                raise
+        return await self.wire.call(*command)
+
+    async def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        was_open = self.wire.connected
+        try:
+            return await self.wire.run(script(name), keys, arguments)
+        except Away:
+            if not was_open:
+                raise
+        return await self.wire.run(script(name), keys, arguments)
+
+    async def _survey(self, queue: str) -> tuple[Any, ...]:
+        keys = self._keys(queue)
+        answer: list[Any] = await self._run(
+            "survey",
+            (keys.stream, keys.lanes, keys.scheduled, keys.retries, keys.dead, keys.workers, keys.paused),
+            (),
+        )
+        leases = answer[8:]
+        return (*answer[:8], list(zip(leases[::3], leases[1::3], leases[2::3], strict=True)))
+
+    async def _page(self, queue: str, state: str, *, job: str, limit: int, after: str) -> tuple[list[JobSummary], str]:
+        keys = self._keys(queue)
+        _, cursor, *flat = await self._run(
+            "page",
+            (keys.stream, keys.lanes, keys.workers, keys.scheduled, keys.retries, keys.dead, keys.parked),
+            (state, job, limit, after),
+        )
+        rows = zip(*(flat[i::6] for i in range(6)), strict=True)
+        jobs = [
+            reading.summary(job_id, name, meta, queue=queue, state=state, at_ms=at_ms, consumer=consumer)
+            for job_id, name, meta, _, at_ms, consumer in rows
+        ]
+        return jobs, cursor.decode()
+
+    async def _finished(self, queue: str, _: str, *, job: str, limit: int, after: str) -> tuple[list[JobSummary], str]:
+        start = f"({after}" if after else "+"
+        entries: list[Any] = await self.call("XREVRANGE", self._keys(queue).recent, start, "-", "COUNT", MOST_JOBS)
+        found: list[JobSummary] = []
+        for entry, fields in entries:
+            line = reading.finished(fields[1], queue)
+            if line is not None and job in ("", line.job):
+                found.append(line)
+                if len(found) == limit:
+                    return found, entry.decode()
+        return found, entries[-1][0].decode() if len(entries) == MOST_JOBS else ""
+
+    async def _inspect(self, job_id: str) -> tuple[str, list[Any]]:
+        """The queue on which a job is, which is another than its id's once a retry_on has sent it there, and inspect.lua's answer."""
+        queue = queue_of(job_id)
+        answer: list[Any] = []
+        for _ in range(HOPS):
+            keys = self._keys(queue)
+            answer = await self._run(
+                "inspect",
+                (
+                    keys.index, keys.stream, keys.workers, keys.scheduled, keys.retries, keys.dead, keys.parked,
+                    keys.cancelled, keys.recent, keys.errors + job_id, keys.result + job_id, keys.moved + job_id,
+                ),
+                (job_id,),
+            )  # fmt: skip
+            if answer[0] != b"moved":
+                return queue, answer
+            queue = answer[2].decode()
+        return queue, [b"unknown", answer[1]]
+
+    async def _all_dead(self, queue: str) -> tuple[dict[str, bytes], int]:
+        """Id and meta of all dead jobs, and Redis' time."""
+        keys = self._keys(queue)
+        found: dict[str, bytes] = {}
+        cursor: bytes = b""
+        while True:
+            now_ms, cursor, *flat = await self._run(
+                "page",
+                (keys.stream, keys.lanes, keys.workers, keys.scheduled, keys.retries, keys.dead, keys.parked),
+                ("dead", "", MOST_JOBS, cursor),
+            )
+            found.update(zip((job_id.decode() for job_id in flat[::6]), flat[2::6], strict=True))
+            if not cursor:
+                return found, now_ms
+
+    async def _revive(self, queue: str, jobs: Sequence[tuple[str, bytes, bytes]]) -> list[bytes]:
+        keys = self._keys(queue)
+        answers: list[bytes] = await self._run(
+            "revive",
+            (
+                keys.stream, keys.index, keys.scheduled, keys.retries, keys.dead, keys.parked, keys.lanes, keys.result,
+            ),
+            (control_channel(self.adapter.prefix), queue, *(part for job in jobs for part in job)),
+        )  # fmt: skip
+        return answers
+
+    async def _remove(self, queue: str, ids: Sequence[str], *, only_dead: bool) -> list[bytes]:
+        keys = self._keys(queue)
+        answers: list[bytes] = await self._run(
+            "remove",
+            (
+                keys.index, keys.stream, keys.scheduled, keys.retries, keys.dead, keys.parked, keys.recent, keys.stats,
+                keys.errors, keys.result,
+            ),
+            (settings().recent, "dead" if only_dead else "", *ids),
+        )  # fmt: skip
+        return answers
+
+    def _keys(self, queue: str) -> QueueKeys:
+        return queue_keys(self.adapter.prefix, queue)
+
+
+def _worker(name: str, served: list[tuple[str, bool, int]], fields: list[bytes]) -> WorkerSummary:
+    told = dict(zip(fields[::2], fields[1::2], strict=True))
+    alive = any(live for _, live, _ in served)
+    return WorkerSummary(
+        name=name,
+        state="dead" if not alive else "quiet" if told.get(b"quiet") == b"1" else "running",
+        queues=tuple(queue for queue, _, _ in served),
+        jobs=sum(pending for _, _, pending in served),
+        host=reading.text(told.get(b"host", b"")),
+        pid=reading.whole(told.get(b"pid")),
+        concurrency=reading.whole(told.get(b"concurrency")),
+        running=reading.whole(told.get(b"running")),
+        finished=reading.whole(told.get(b"finished")),
+        started_at=reading.instant(reading.whole(told.get(b"started"))),
+        seen=reading.instant(reading.whole(told.get(b"beat"))),
+    )

@@ -1,0 +1,133 @@
+"""Options that several commands share, and the reading of their values."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import anyio
+import typer
+
+from aiojobs_rt.adapters.redis.adapter import RedisAdapter
+from aiojobs_rt.admin import Admin
+from aiojobs_rt.core.message import check_queue_name, queue_of
+from aiojobs_rt.enqueue import default_adapter
+from aiojobs_rt.errors import ConfigurationError
+from aiojobs_rt.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
+
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--redis-url",
+        envvar="AIOJOBS_RT_REDIS_URL",
+        metavar="URL",
+        show_default="redis://localhost:6379/0",
+        help="Where the jobs are: redis://, rediss://, unix:// or embedded://DIR.",
+    ),
+]
+Modules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--module",
+        "-m",
+        envvar="AIOJOBS_RT_MODULE",
+        metavar="MODULE",
+        help="A module that defines job classes. May be given several times.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+_WEIGHTED = re.compile(r"([^,]*),([0-9]{1,6})")
+
+
+def use_redis(url: str | None) -> None:
+    """Make this the default adapter's URL, for this process and those that it starts.
+
+    Raises:
+        ConfigurationError: a setting in the environment is wrong.
+    """
+    if url is not None:
+        os.environ["AIOJOBS_RT_REDIS_URL"] = url
+    settings.cache_clear()
+    settings()
+
+
+def with_admin(url: str | None, use: Callable[[Admin], Awaitable[T]]) -> T:
+    """Run `use` with an Admin of the default adapter, in an event loop of its own.
+
+    Raises:
+        ConfigurationError: the URL, or another setting, is wrong.
+        RedisUnavailable: Redis is not there.
+    """
+    use_redis(url)
+    adapter = default_adapter()
+    if not isinstance(adapter, RedisAdapter):
+        raise ConfigurationError(f"this command needs Redis; the default adapter is {adapter!r}")
+
+    async def run() -> T:
+        async with adapter, Admin(adapter) as admin:
+            return await use(admin)
+
+    return anyio.run(run)
+
+
+def queue_name(name: str) -> str:
+    """A queue's name from the command line.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    try:
+        return check_queue_name(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def optional_queue(name: str | None) -> str | None:
+    """As `queue_name`, where none is needed."""
+    return None if name is None else queue_name(name)
+
+
+def job_id(text: str | None) -> str | None:
+    """A job's id from the command line.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if text is not None:
+        try:
+            queue_of(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return text
+
+
+def weighted_queues(given: list[str] | None) -> list[str] | dict[str, int] | None:
+    """`NAME` or `NAME,WEIGHT`, several times: names in strict order, or names with weights once one has a weight.
+
+    Raises:
+        typer.BadParameter: one of them is neither.
+    """
+    if not given:
+        return None
+    found: dict[str, int] = {}
+    weighted = False
+    for item in given:
+        name, weight = item, 1
+        if "," in item:
+            match = _WEIGHTED.fullmatch(item)
+            if match is None or int(match[2]) < 1:
+                raise typer.BadParameter(
+                    f"{item!r}: write NAME or NAME,WEIGHT with a weight from 1, such as critical,5"
+                )
+            name, weight, weighted = match[1], int(match[2]), True
+        if queue_name(name) in found:
+            raise typer.BadParameter(f"queue {name!r} is given twice")
+        found[name] = weight
+    return found if weighted else list(found)

@@ -1,0 +1,117 @@
+"""Signals of the worker process.
+
+TERM and INT stop the worker; the second one stops it at once. TSTP makes it quiet. USR2 dumps the stacks of all tasks and threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from aiojobs_rt.cli import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from types import FrameType, TracebackType
+    from typing import Self
+
+    from aiojobs_rt.worker.worker import Worker
+
+logger = logging.getLogger("aiojobs_rt.cli")
+
+STOP = (signal.SIGTERM, signal.SIGINT)
+MOST_FRAMES = 40
+
+
+class Signals:
+    """Passes signals on to a worker, while it is entered.
+
+    Args:
+        worker: whose process this is.
+        started: set once it works. Before, there is nothing to finish: it is cancelled.
+    """
+
+    def __init__(self, worker: Worker, started: asyncio.Event) -> None:
+        self._worker = worker
+        self._started = started
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        for number in STOP:
+            self._loop.add_signal_handler(number, self._stop, number)
+        self._loop.add_signal_handler(signal.SIGTSTP, self._worker.quiet)
+        self._loop.add_signal_handler(signal.SIGUSR2, dump_stacks)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number in (*STOP, signal.SIGTSTP, signal.SIGUSR2):
+            self._loop.remove_signal_handler(number)
+
+    async def until_done(self, running: Coroutine[Any, Any, None]) -> None:
+        """Run the worker until it ends, or is stopped before it works."""
+        self._task = asyncio.create_task(running, name="aiojobs_rt worker")
+        await asyncio.wait([self._task])
+        with suppress(asyncio.CancelledError):
+            self._task.result()
+
+    def _stop(self, number: signal.Signals) -> None:
+        logger.info("%s: %s", number.name, "stopping at once" if self._stopped else "stopping")
+        self._stopped = True
+        self._worker.stop()
+        if not self._started.is_set() and self._task is not None:
+            self._task.cancel()
+
+
+def leave_at_once() -> None:
+    """End the process: a job ignores its cancellation, and the shutdown has taken as long as it may. Called from a thread."""
+    logger.critical("a running job ignores its cancellation; the process ends without it, and the job runs elsewhere")
+    logs.flush()
+    os._exit(0)
+
+
+def dump_stacks() -> None:
+    """Log where all tasks and threads stand; tasks that stand in the same place are counted, not repeated."""
+    tasks = asyncio.all_tasks()
+    stacks = Counter(_stack_of(task) for task in tasks)
+    parts = [f"{len(tasks)} tasks:"]
+    parts += [f"{count} x {stack}" for stack, count in sorted(stacks.items(), key=lambda pair: pair[1])]
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames()  # noqa: SLF001 - the documented way to other threads' stacks
+    parts.append(f"{len(frames)} threads:")
+    for ident, frame in frames.items():
+        if ident != threading.get_ident():
+            stack = "".join(traceback.format_stack(frame, limit=MOST_FRAMES))
+            parts.append(f"thread {names.get(ident, ident)}\n{stack}")
+    logger.warning("stacks of all tasks and threads\n%s", "\n".join(parts))
+
+
+def _stack_of(task: asyncio.Task[Any]) -> str:
+    """The frames of a task's coroutines, outermost first. A suspended task's own get_stack shows the first one only."""
+    title = task.get_name()
+    lines: list[str] = []
+    waiting: Any = task.get_coro()
+    while waiting is not None and len(lines) < MOST_FRAMES:
+        frame: FrameType | None = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+        if frame is None:
+            break
+        code = frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}')
+        message = frame.f_locals.get("message") if code.co_name == "execute" else None
+        if message is not None:
+            title = f"job {message.id} ({message.job})"
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+    if title.startswith("Task-"):
+        title = "task"
+    return "\n".join([title, *lines])

@@ -1,0 +1,193 @@
+"""`worker`: import the job classes and run a Worker until a signal ends it.
+
+1. `--redis-url` becomes the default adapter's URL, before any module is imported; an explicit adapter on a job class wins.
+2. The modules are imported, and the Worker made from them: what is wrong with either ends here, with exit code 1.
+3. It runs. Once it does, a look at the server and the queues warns of what would lose jobs, or leave them lying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from redis.exceptions import RedisError
+
+from aiojobs_rt.admin import Admin, examine_server
+from aiojobs_rt.cli import logs, reload
+from aiojobs_rt.cli.modules import load_modules
+from aiojobs_rt.cli.options import RedisUrl, use_redis, weighted_queues
+from aiojobs_rt.cli.signals import Signals, leave_at_once
+from aiojobs_rt.core import registry
+from aiojobs_rt.errors import AiojobsError
+from aiojobs_rt.settings import settings
+from aiojobs_rt.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("aiojobs_rt.cli")
+
+MOST_WARNED = 10
+
+
+def worker(
+    modules: Annotated[list[str], typer.Argument(metavar="MODULE", help="Modules that define job classes.")],
+    *,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--queue",
+            "-q",
+            envvar="AIOJOBS_RT_QUEUE",
+            metavar="NAME[,WEIGHT]",
+            show_default="every queue that the job classes name",
+            help="A queue to serve; several in strict order, or by weight.",
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            "-c",
+            min=1,
+            max=100_000,
+            envvar="AIOJOBS_RT_CONCURRENCY",
+            show_default="100",
+            help="How many jobs run at once.",
+        ),
+    ] = None,
+    redis_url: RedisUrl = None,
+    burst: Annotated[
+        bool, typer.Option("--burst", envvar="AIOJOBS_RT_BURST", help="Stop when the queues are drained.")
+    ] = False,
+    shutdown_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            envvar="AIOJOBS_RT_SHUTDOWN_TIMEOUT",
+            metavar="SECONDS",
+            show_default="25",
+            help="For how long running jobs may finish at TERM.",
+        ),
+    ] = None,
+    lease: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            envvar="AIOJOBS_RT_LEASE",
+            metavar="SECONDS",
+            show_default="30",
+            help="After so long without a sign this worker counts as dead.",
+        ),
+    ] = None,
+    reload_: Annotated[
+        bool,
+        typer.Option(
+            "--reload", envvar="AIOJOBS_RT_RELOAD", help="Start anew when a .py file below this directory changes."
+        ),
+    ] = False,
+    log_level: Annotated[
+        logs.LogLevel | None,
+        typer.Option(
+            case_sensitive=False, envvar="AIOJOBS_RT_LOG_LEVEL", show_default="info", help="The least that is logged."
+        ),
+    ] = None,
+    log_format: Annotated[
+        logs.LogFormat | None,
+        typer.Option(
+            case_sensitive=False, envvar="AIOJOBS_RT_LOG_FORMAT", show_default="text", help="Lines, or JSON lines."
+        ),
+    ] = None,
+) -> None:
+    """Run jobs.
+
+    TERM or INT: finish the running jobs, and leave; a second time: at once. TSTP: take no more jobs. USR2: log all tasks' stacks.
+    """
+    use_redis(redis_url)
+    logs.set_up(log_level or settings().log_level, log_format or settings().log_format)
+    queues = weighted_queues(queue)
+    if reload_:
+        raise typer.Exit(reload.supervise())
+    load_modules(modules)
+    made = Worker(
+        queues=queues,
+        concurrency=concurrency,
+        lease=lease,
+        shutdown_timeout=shutdown_timeout,
+        burst=burst,
+        on_deadline=leave_at_once,
+    )
+    _announce(made, modules, redis_url)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(made))
+
+
+def _announce(made: Worker, modules: list[str], redis_url: str | None) -> None:
+    display = made.adapter.endpoint.display
+    count = len(list(registry.job_classes()))
+    logger.info(
+        "aiojobs_rt %s: %d job class(es) from %s; Redis %s, queues %s, concurrency %d",
+        version("aiojobs_rt"),
+        count,
+        ", ".join(modules),
+        display,
+        ", ".join(made.queues),
+        made.concurrency,
+    )
+    if not count:
+        logger.warning("no job class is defined in %s: every job ends as of an unknown class", ", ".join(modules))
+    if redis_url is not None and made.adapter.endpoint.url != redis_url:
+        logger.warning("the given Redis URL is not used: the job classes name an adapter of their own, at %s", display)
+
+
+async def _run(made: Worker) -> None:
+    running = _Started()
+    looking = asyncio.create_task(_look_around(made, running), name="aiojobs_rt look around")
+    with Signals(made, running) as signals:
+        try:
+            await signals.until_done(made.run(task_status=running))
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+
+async def _look_around(made: Worker, running: _Started) -> None:
+    """Warn of what would lose jobs, or leave them lying."""
+    await running.wait()
+    async with Admin(made.adapter) as admin:
+        try:
+            for finding in await examine_server(admin):
+                if finding.level != "OK":
+                    logger.warning("%s %s", finding.text, finding.advice)
+            idle = [queue for queue in await admin.queues() if queue.waiting and not queue.workers]
+        except (AiojobsError, RedisError) as error:
+            logger.info("the server could not be looked at: %s", error)
+            return
+    for queue in idle[:MOST_WARNED]:
+        logger.warning("queue %s: %d job(s) wait, and no worker serves it", queue.name, queue.waiting)
+    if len(idle) > MOST_WARNED:
+        logger.warning("%d more queues have jobs that no worker serves", len(idle) - MOST_WARNED)
+
+
+class _Started(asyncio.Event):
+    """Set once the worker works: what `Worker.run` calls as its `task_status`."""
+
+    def started(self, value: object = None) -> None:  # noqa: ARG002 - the interface of anyio's TaskStatus
+        """The worker has its leases, and begins to work."""
+        self.set()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """A loop of uvloop's, when it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - an optional dependency
+    except ImportError:
+        return None
+    factory: Any = uvloop.new_event_loop
+    return factory  # type: ignore[no-any-return] # typed as its own Loop
+
+
+__all__ = ["worker"]

@@ -1,0 +1,76 @@
+"""The command line: `python -m benchmarks [--only NAME]... [--repeat N] [--jobs N] [--quick] [--json FILE] [--markdown FILE]`.
+
+All scenarios take turns, run after run: what else happens on the machine hits each of them alike, and the floor too.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from benchmarks.machine import describe_machine, describe_versions, load_average
+from benchmarks.results import Report, Result
+from benchmarks.scenarios import SCENARIOS, Scenario, Sizes
+from benchmarks.tables import grids, write_markdown
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def main(  # noqa: PLR0917 - typer calls it, by name
+    only: Annotated[list[str] | None, typer.Option(help="Measure this scenario; may be given again.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="How often each is measured.")] = 3,
+    jobs: Annotated[
+        int, typer.Option(min=1_000, help="Jobs of a no-op drain; the others take a share of it.")
+    ] = 200_000,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny numbers, once: does the suite work?")] = False,  # noqa: FBT002 - typer's way
+    json: Annotated[Path | None, typer.Option(help="Write all figures to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file.")] = None,
+) -> None:
+    """Measure what a job costs, beside the floor, on private redis-servers."""
+    chosen = _choose(only or [])
+    if quick:
+        repeat, jobs = 1, 2_000
+    report = Report(
+        at=datetime.now(tz=UTC).isoformat(timespec="seconds"),
+        machine=describe_machine(),
+        versions=describe_versions(),
+        options={"repeat": repeat, "jobs": jobs, "quick": quick},
+        load_average=[load_average()],
+        results=[Result(s.name, s.title, s.table, system.name) for s in chosen for system in s.systems],
+    )
+    sizes = Sizes(jobs, quick)
+    console = Console(stderr=True)
+    with console.status("") as status:
+        for turn in range(repeat):
+            for scenario in chosen:
+                for system in scenario.systems:
+                    status.update(f"run {turn + 1} of {repeat}: {scenario.title}, {system.name}")
+                    result = next(r for r in report.results if (r.scenario, r.system) == (scenario.name, system.name))
+                    result.runs.append(scenario.measure(system, sizes))
+    report.load_average.append(load_average())
+    for grid in grids(report):
+        Console(width=None if console.is_terminal else 180).print(grid.rich())
+    if json is not None:
+        json.write_bytes(orjson.dumps(report.dump(), option=orjson.OPT_INDENT_2))
+    if markdown is not None:
+        write_markdown(report, markdown)
+
+
+def _choose(only: list[str]) -> list[Scenario]:
+    names = [scenario.name for scenario in SCENARIOS]
+    for name in only:
+        if name not in names:
+            raise typer.BadParameter(
+                f"there is no scenario {name!r}; there are: {', '.join(names)}", param_hint="--only"
+            )
+    return [scenario for scenario in SCENARIOS if not only or scenario.name in only]
+
+
+if __name__ == "__main__":
+    app()

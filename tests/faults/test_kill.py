@@ -1,0 +1,93 @@
+"""kill -9: what a dead worker had is run elsewhere, once more and no more often than its death explains. (G1, G2, G7)"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aiojobs_rt import perform_all_later
+from tests.support.jobs import LastWords, Nap
+from tests.support.waiting import wait_until
+from tests.support.worker_process import Fleet
+
+if TYPE_CHECKING:
+    from tests.support.worker_process import WorkerProcess
+
+LEASE = 1.0
+RECOVERY = LEASE + LEASE / 6 + 1
+"""Lease, reclaim interval, and a second for a busy machine."""
+GRACE = 5.0
+
+
+@pytest.mark.acceptance(65)
+async def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease(fleet: Fleet) -> None:
+    victim, other = await asyncio.gather(
+        fleet.start(concurrency=50, lease=LEASE), fleet.start(concurrency=50, lease=LEASE)
+    )
+    handles = await perform_all_later([Nap.bind(number, 0.3) for number in range(200)])
+    await fleet.written("end", 60)
+    await wait_until(lambda: _running(fleet, victim) >= 25, what="the victim to be busy")
+    died = victim.kill()
+    await fleet.written("end", 200)
+
+    history = fleet.ledger.read()
+    verdict = history.check([handle.id for handle in handles])
+    assert verdict.duplicated == []
+    assert verdict.overlapping == []
+    cut_off = {run.job_id for run in history.runs() if run.pid == victim.pid and run.ended is None}
+    assert len(cut_off) >= 10, "the victim had too little to do for a test"
+    assert set(verdict.unfinished) == cut_off
+    for job_id in cut_off:
+        first, second = history.runs_of(job_id)
+        assert (first.executions, second.executions) == (1, 2)
+        assert second.pid == other.pid
+        assert second.started - died < RECOVERY
+    others = [run for run in history.runs() if run.job_id not in cut_off]
+    assert len(others) == len({run.job_id for run in others}), "a job ran twice that was not cut off"
+
+
+@pytest.mark.acceptance(2, 77)
+async def test_all_workers_killed_three_times_over(fleet: Fleet) -> None:
+    handles = await perform_all_later([Nap.bind(number, 0.1) for number in range(300)])
+    deaths = 0
+    for wave in range(3):
+        workers = await asyncio.gather(*(fleet.start(concurrency=10, lease=LEASE) for _ in range(2)))
+        done = fleet.ledger.count("end")
+        await fleet.written("end", done + 20 if wave else 40)
+        for worker in workers:
+            worker.kill()
+            deaths += 1
+    restarted = time.monotonic()
+    await fleet.start(concurrency=50, lease=LEASE)
+    await fleet.written("end", 300)
+    assert time.monotonic() - restarted < RECOVERY + GRACE + 5
+
+    history = fleet.ledger.read()
+    verdict = history.check([handle.id for handle in handles])
+    # between the end of perform and its settling lies a moment: a kill then makes a second end, as G2 says
+    assert len(verdict.duplicated) <= deaths * 10
+    for job_id in verdict.unfinished:
+        assert len(history.runs_of(job_id)) >= 2
+    cut_off = sum(1 for run in history.runs() if run.ended is None)
+    assert cut_off >= deaths, "the kills hit nobody"
+    assert len(history.runs()) == 300 + cut_off + sum(len(history.runs_of(j)) - 1 for j in verdict.duplicated)
+
+
+async def test_killed_between_perform_and_settling_runs_again_exactly_once(fleet: Fleet) -> None:
+    victim = await fleet.start(lease=LEASE)
+    handle = await LastWords.set(keep_result=60).perform_later()
+    assert await victim.ended() == -signal.SIGKILL
+    await fleet.start(lease=LEASE)
+    assert await handle.result(timeout=RECOVERY + GRACE) is None
+    runs = fleet.ledger.read().runs()
+    assert [(run.job_id, run.executions) for run in runs] == [(handle.id, 1), (handle.id, 2)]
+    assert all(run.ended for run in runs)
+    assert await handle.status() == "succeeded"
+
+
+def _running(fleet: Fleet, worker: WorkerProcess) -> int:
+    return sum(1 for run in fleet.ledger.read().runs() if run.pid == worker.pid and run.ended is None)

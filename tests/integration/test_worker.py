@@ -1,0 +1,432 @@
+"""The worker inside this process: order, sharing, limits of concurrency, shutdown by the application, burst, lifespans."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from aiojobs_rt import ConfigurationError, Job, JobFailed, RedisAdapter, Worker, perform_all_later, retry_on
+from aiojobs_rt.adapters.redis.keys import queue_keys
+from aiojobs_rt.core import registry
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    import redis
+
+
+class WorkJob(Job):
+    """The base of the jobs of these tests, which set its adapter."""
+
+
+KEYS = queue_keys("aiojobs", "default")
+
+
+@pytest.fixture(autouse=True)
+async def adapter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RedisAdapter]:
+    monkeypatch.setattr(registry, "_classes", {})
+    async with RedisAdapter(redis_url) as adapter:
+        monkeypatch.setattr(WorkJob, "adapter", adapter)
+        yield adapter
+
+
+@pytest.fixture
+def client(redis_server: Any) -> AsyncIterator[redis.Redis]:
+    with redis_server.client() as client:
+        yield client
+
+
+@asynccontextmanager
+async def running(
+    *, queues: Sequence[str] | dict[str, int] = ("default",), concurrency: int = 10, lease: float = 5.0
+) -> AsyncGenerator[Worker]:
+    """A worker for the length of a block; it is stopped at the end."""
+    worker = Worker(queues=queues, concurrency=concurrency, lease=lease, shutdown_timeout=1)
+    async with anyio.create_task_group() as group:
+        await group.start(worker.run)
+        yield worker
+        worker.stop()
+
+
+@pytest.mark.acceptance(4)
+async def test_never_more_at_once_than_its_concurrency() -> None:
+    now = most = done = 0
+
+    class Counted(WorkJob):
+        async def perform(self) -> None:
+            nonlocal now, most, done
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0.01)
+            now -= 1
+            done += 1
+
+    await perform_all_later([Counted.bind() for _ in range(120)])
+    async with running(concurrency=7):
+        await wait_until(lambda: done == 120)
+    assert most == 7
+
+
+# -- order ---------------------------------------------------------------------------------------
+
+
+def ordered() -> tuple[list[str], type[WorkJob]]:
+    order: list[str] = []
+
+    class Ordered(WorkJob):
+        async def perform(self, label: str) -> None:
+            order.append(label)
+
+    return order, Ordered
+
+
+async def test_priorities_are_strict_and_fifo_within_one() -> None:
+    order, job = ordered()
+    enqueued = [(priority, f"{priority}/{number}") for number in range(15) for priority in (5, 0, -5)]
+    await perform_all_later([job.set(priority=priority).bind(label) for priority, label in enqueued])
+    async with running(concurrency=1):
+        await wait_until(lambda: len(order) == 45)
+    assert order == [label for _, label in sorted(enqueued, key=lambda pair: pair[0])]
+
+
+@pytest.mark.acceptance(22)
+async def test_queues_in_strict_order() -> None:
+    order, job = ordered()
+    await perform_all_later(
+        [job.set(queue=queue).bind(f"{queue}/{n}") for n in range(20) for queue in ("default", "critical", "other")]
+    )
+    async with running(queues=["critical", "default"], concurrency=1):
+        await wait_until(lambda: len(order) == 40)
+    assert order == [f"critical/{n}" for n in range(20)] + [f"default/{n}" for n in range(20)]
+
+
+async def test_weighted_queues_share_by_weight() -> None:
+    order: list[str] = []
+
+    class Weighted(WorkJob):
+        async def perform(self) -> None:
+            order.append(self.queue)
+            await asyncio.sleep(0.002)
+
+    await perform_all_later([Weighted.set(queue=q).bind() for q in ("critical", "default") for _ in range(300)])
+    async with running(queues={"critical": 5, "default": 1}, concurrency=1):
+        await wait_until(lambda: len(order) >= 240)
+    counts = Counter(order[:240])
+    assert 25 <= counts["default"] <= 60, f"about 40 of 240 expected, got {counts}"
+
+
+async def test_a_job_that_was_put_back_runs_before_all_others() -> None:
+    order, job = ordered()
+    begun = asyncio.Event()
+
+    class Interrupted(WorkJob):
+        async def perform(self) -> None:
+            order.append("interrupted")
+            if not begun.is_set():
+                begun.set()
+                await asyncio.sleep(60)
+
+    await Interrupted.perform_later()
+    worker = Worker(queues=["default"], concurrency=1, shutdown_timeout=0)
+    async with anyio.create_task_group() as group:
+        await group.start(worker.run)
+        await begun.wait()
+        await perform_all_later([job.set(priority=-9).bind("urgent"), job.bind("waiting")])
+        worker.stop()
+    async with running(concurrency=1):
+        await wait_until(lambda: len(order) == 4)
+    assert order == ["interrupted", "interrupted", "urgent", "waiting"]
+
+
+async def test_the_first_job_on_a_new_lane_starts_at_once() -> None:
+    order, job = ordered()
+    async with running(queues=[*(f"q{n}" for n in range(15)), "default"], lease=30):
+        for priority in range(1, 9):
+            sent = time.monotonic()
+            await job.set(priority=priority).perform_later(str(priority))
+            await wait_until(lambda p=priority: str(p) in order)  # type: ignore[misc] # a lambda's default
+            assert time.monotonic() - sent < 1.0, "it waited for the next beat"
+
+
+async def test_no_reply_of_a_read_over_several_lanes_is_dropped(client: redis.Redis) -> None:
+    order, job = ordered()
+    async with running(concurrency=2, lease=30):
+        for wave in range(6):
+            jobs = [job.set(priority=p).bind(f"{wave}/{p}/{n}") for n in range(4) for p in (-1, 0, 1)]
+            await perform_all_later(jobs)
+            await wait_until(lambda w=wave: len(order) == 12 * (w + 1), timeout=5)  # type: ignore[misc] # a lambda's default
+    assert len(set(order)) == 72
+
+
+# -- sharing -------------------------------------------------------------------------------------
+
+
+async def test_slow_jobs_are_shared_and_not_hoarded() -> None:
+    fast = 0
+    starts: list[float] = []
+
+    class Fast(WorkJob):
+        async def perform(self) -> None:
+            nonlocal fast
+            fast += 1
+
+    class Slow(WorkJob):
+        async def perform(self) -> None:
+            starts.append(time.monotonic())
+            await asyncio.sleep(1.5)
+
+    async with running(concurrency=2):
+        await perform_all_later([Fast.bind() for _ in range(3000)] + [Slow.bind() for _ in range(4)])
+        await wait_until(lambda: len(starts) == 2)
+        async with running(concurrency=2):
+            began = time.monotonic()
+            await wait_until(lambda: len(starts) == 4, timeout=5)
+            assert time.monotonic() - began < 1.2, "the first worker kept what it could not run"
+            await wait_until(lambda: fast == 3000)
+
+
+async def test_suspects_run_one_at_a_time(client: redis.Redis) -> None:
+    now = most = done = 0
+
+    class Suspect(WorkJob):
+        async def perform(self) -> None:
+            nonlocal now, most, done
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0.05)
+            now -= 1
+            done += 1
+
+    await perform_all_later([Suspect.bind() for _ in range(6)])
+    for crash in range(2):  # two workers die with all of them
+        consumer = f"dead-{crash}.0"
+        lanes = [KEYS.stream, *([KEYS.lane("returned")] if crash else [])]
+        if not crash:
+            client.xgroup_create(KEYS.stream, "workers", "0", mkstream=True)
+        client.xreadgroup("workers", consumer, dict.fromkeys(lanes, ">"), count=10)
+        client.zadd(KEYS.workers, {consumer: 1})
+        if not crash:
+            async with running(queues=["default"], lease=1) as worker:
+                worker.quiet()
+                await wait_until(lambda: client.xlen(KEYS.lane("returned")) == 6)
+    async with running(concurrency=6, lease=1):
+        await wait_until(lambda: done == 6)
+    assert most == 1
+
+
+async def test_a_queue_whose_lease_was_lost_holds_up_no_other(client: redis.Redis) -> None:
+    order, job = ordered()
+    async with running(queues=["default", "other"], lease=1):
+        (consumer,) = client.zrange(KEYS.workers, 0, -1)
+        client.zadd(KEYS.workers, {consumer: 0})
+        await wait_until(lambda: client.zscore(KEYS.workers, consumer) is None and client.zcard(KEYS.workers) == 1)
+        for number in range(6):
+            sent = time.monotonic()
+            await job.set(queue="default" if number % 2 else "other").perform_later(str(number))
+            await wait_until(lambda n=number: str(n) in order)  # type: ignore[misc] # a lambda's default
+            assert time.monotonic() - sent < 1.0
+
+
+# -- start and end -------------------------------------------------------------------------------
+
+
+async def test_lifespan_is_entered_once_and_left_at_the_end() -> None:
+    events: list[str] = []
+    seen: list[str] = []
+
+    class Base(WorkJob):
+        state: str
+
+        @staticmethod
+        @asynccontextmanager
+        async def lifespan() -> AsyncGenerator[str]:
+            events.append("enter")
+            yield "pool"
+            events.append("leave")
+
+    class One(Base):
+        async def perform(self) -> None:
+            seen.append(self.state)
+
+    class Two(Base):
+        async def perform(self) -> None:
+            seen.append(self.state)
+
+    async with running():
+        await One.perform_later()
+        await Two.perform_later()
+        await wait_until(lambda: len(seen) == 2)
+        assert events == ["enter"]
+    assert seen == ["pool", "pool"]
+    assert events == ["enter", "leave"]
+
+
+async def test_cancelled_from_outside_puts_its_jobs_back_at_no_charge(client: redis.Redis) -> None:
+    runs: list[int] = []
+    tidied = 0
+
+    class Long(WorkJob):
+        async def perform(self, seconds: float) -> None:
+            nonlocal tidied
+            runs.append(self.executions)
+            try:
+                await asyncio.sleep(seconds if len(runs) <= 3 else 0)
+            finally:
+                tidied += 1
+
+    handles = await perform_all_later([Long.bind(60.0) for _ in range(8)])
+    task = asyncio.create_task(Worker(queues=["default"], concurrency=3).run())
+    await wait_until(lambda: len(runs) == 3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert tidied == 3
+    assert client.xpending(KEYS.stream, "workers")["pending"] == 0
+    assert client.zcard(KEYS.workers) == 0
+    began = time.monotonic()
+    async with running(concurrency=8):
+        await wait_until(lambda: len(runs) == 11)
+    assert time.monotonic() - began < 2
+    assert runs == [1] * 11
+    assert [await handle.status() for handle in handles] == ["succeeded"] * 8
+
+
+async def test_burst_drains_and_ends() -> None:
+    done: list[int] = []
+
+    @retry_on(ValueError, wait=0, attempts=3, jitter=0)
+    class Drained(WorkJob):
+        async def perform(self, number: int) -> None:
+            if number == 3 and self.executions < 3:
+                raise ValueError("again")
+            if number == 4:
+                await Drained.perform_later(100)
+            await asyncio.sleep(0.02 if number else 0.6)
+            done.append(number)
+
+    await perform_all_later([Drained.bind(number) for number in range(30)])
+    later = await Drained.set(wait=600).perform_later(999)
+    with anyio.fail_after(10):
+        await Worker(queues=["default"], concurrency=4, burst=True).run()
+    assert sorted(done) == [*range(30), 100]
+    assert await later.status() == "scheduled"
+    began = time.monotonic()
+    with anyio.fail_after(5):
+        await Worker(queues=["default"], concurrency=4, burst=True).run()
+    assert time.monotonic() - began < 1.5
+
+
+async def test_stop_waits_for_running_jobs_on_any_queue() -> None:
+    done: list[str] = []
+
+    class Short(WorkJob):
+        async def perform(self) -> None:
+            await asyncio.sleep(0.2)
+            done.append(self.queue)
+
+    queues = [f"q{n}" for n in range(5)]
+    handles = await perform_all_later([Short.set(queue=queue, keep_result=60).bind() for queue in queues])
+    worker = Worker(queues=queues, concurrency=10)
+    async with anyio.create_task_group() as group:
+        await group.start(worker.run)
+        await asyncio.sleep(0)
+        await wait_until(lambda: worker._slots.running and len(worker._slots.running) == 5)
+        worker.stop()
+    assert sorted(done) == queues
+    assert [await handle.status() for handle in handles] == ["succeeded"] * 5
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"concurrency": 0}, "concurrency must be at least 1, got 0"),
+        ({"lease": 0.1}, "lease must be at least 0.5"),
+        ({"queues": ["no such name"]}, "'no such name' is not a queue name"),
+        ({"queues": {"default": 0}}, "queue default: the weight must be at least 1, got 0"),
+        ({"queues": []}, "no queue to serve"),
+    ],
+)
+async def test_wrong_options_are_refused(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        Worker(**options)
+
+
+# -- single jobs ---------------------------------------------------------------------------------
+
+
+async def test_cancel_reaches_a_running_job_at_once() -> None:
+    begun = asyncio.Event()
+    cancelled_at = 0.0
+
+    class Endless(WorkJob):
+        keep_result = 60
+
+        async def perform(self) -> None:
+            nonlocal cancelled_at
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancelled_at = time.monotonic()
+                raise
+
+    async with running(lease=30):
+        handle = await Endless.perform_later()
+        await begun.wait()
+        asked = time.monotonic()
+        assert await handle.cancel()
+        await wait_until(lambda: cancelled_at)
+        print(f"cancelled after {1000 * (cancelled_at - asked):.1f} ms")
+        assert cancelled_at - asked < 0.5
+        await wait_until(lambda: _has_status(handle, "cancelled"))
+        assert not await handle.cancel()
+
+
+async def _has_status(handle: Any, status: str) -> bool:
+    return bool(await handle.status() == status)
+
+
+async def test_a_job_that_starts_too_late_is_discarded() -> None:
+    ran: list[str] = []
+
+    class Fresh(WorkJob):
+        keep_result = 60
+
+        async def perform(self, label: str) -> None:
+            ran.append(label)
+
+    stale = await Fresh.set(expires_in=0.05).perform_later("stale")
+    fresh = await Fresh.set(expires_in=60).perform_later("fresh")
+    await asyncio.sleep(0.1)
+    async with running():
+        with pytest.raises(JobFailed, match="expired: not started within 0.05 s"):
+            await stale.result(timeout=5)
+        await fresh.result(timeout=5)
+    assert ran == ["fresh"]
+    assert await stale.status() == "discarded"
+
+
+async def test_delayed_jobs_never_start_early_by_redis_clock(client: redis.Redis) -> None:
+    late: list[float] = []
+
+    class Due(WorkJob):
+        async def perform(self, delay_ms: int) -> None:
+            seconds, micros = client.time()
+            enqueued_ms = self.enqueued_at.timestamp() * 1000
+            late.append(seconds * 1000 + micros / 1000 - enqueued_ms - delay_ms)
+
+    async with running():
+        delays = [100 + 17 * number for number in range(80)]
+        await perform_all_later([Due.set(wait=delay / 1000).bind(delay) for delay in delays])
+        await wait_until(lambda: len(late) == 80)
+    late.sort()
+    print(f"lateness: median {late[40]:.1f} ms, p99 {late[79]:.1f} ms")
+    assert late[0] >= 0
+    assert late[79] < 1000

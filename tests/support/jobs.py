@@ -1,0 +1,138 @@
+"""Jobs for the fault tests: each writes to the ledger what it does. Loaded by worker processes and by the tests that enqueue them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from aiojobs_rt import Job, retry_on
+from aiojobs_rt.worker.settler import Settler
+from tests.support.ledger import Ledger
+
+if TYPE_CHECKING:
+    from tests.support.ledger import Event
+
+ledger = Ledger(os.environ.get("TEST_LEDGER", os.devnull))
+
+
+class FaultJob(Job):
+    """Writes to the ledger. The tests set `adapter` here; worker processes have theirs from the environment."""
+
+    def write(self, event: Event, text: str = "") -> None:
+        ledger.write(self.id, self.executions, event, text)
+
+
+class Nap(FaultJob):
+    """Sleeps."""
+
+    async def perform(self, number: int, seconds: float = 0.0, *, spend: float = 0.0) -> None:
+        self.write("start")
+        if seconds:
+            await asyncio.sleep(seconds)
+        if spend:
+            time.sleep(spend)  # noqa: ASYNC251 - a job that blocks the loop is what is tested
+        self.write("end", str(number))
+
+
+class Tidy(FaultJob):
+    """Sleeps long, and tidies up with an await when it is cancelled."""
+
+    async def perform(self, seconds: float = 60.0) -> None:
+        self.write("start")
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await asyncio.sleep(0.05)
+            self.write("note", "tidied up")
+        self.write("end")
+
+
+class Deaf(FaultJob):
+    """Swallows every cancellation."""
+
+    async def perform(self) -> None:
+        self.write("start")
+        while True:
+            try:
+                await asyncio.sleep(0.1)
+            except BaseException:  # noqa: BLE001, S110 - as deaf as can be
+                pass
+
+
+class Blocker(FaultJob):
+    """Blocks the event loop."""
+
+    async def perform(self, seconds: float) -> None:
+        self.write("start")
+        time.sleep(seconds)  # noqa: ASYNC251 - a job that blocks the loop is what is tested
+        self.write("end")
+
+
+class Poison(FaultJob):
+    """Kills its own process."""
+
+    async def perform(self) -> None:
+        self.write("start")
+        await asyncio.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Fails(FaultJob):
+    """Raises an error of a kind, or none; then it is a plain success."""
+
+    max_attempts = 1
+
+    async def perform(self, kind: str) -> None:
+        self.write("start")
+        raise_one(kind)
+        self.write("end")
+
+
+@retry_on(ValueError, wait=0.1, attempts=3, jitter=0)
+class Flaky(FaultJob):
+    """Fails twice."""
+
+    async def perform(self) -> None:
+        if self.executions < 3:
+            raise ValueError("not yet")
+        self.write("end")
+
+
+class LastWords(FaultJob):
+    """Its worker is killed between the end of perform and the settling."""
+
+    async def perform(self) -> None:
+        self.write("start")
+        self.write("end")
+        if self.executions == 1:
+            die_before_settling()
+
+
+def raise_one(kind: str) -> None:
+    """Raise what a kind stands for."""
+    match kind:
+        case "error":
+            raise ValueError("on purpose")
+        case "exit":
+            raise SystemExit(3)
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "generator":
+            raise GeneratorExit
+        case "group":
+            raise BaseExceptionGroup("several", [SystemExit(1), ValueError("one")])
+        case _:
+            return
+
+
+def die_before_settling() -> None:
+    """From now on, this process kills itself when it is about to settle."""
+
+    def put(*_: object, **__: object) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("killed")
+
+    Settler.put = put  # type: ignore[method-assign] # a process that has a moment to live

@@ -1,0 +1,144 @@
+"""Job classes as applications write them: no checker complains, and what they say is inferred."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_type
+
+from pydantic import BaseModel
+
+from aiojobs_rt import (
+    Job,
+    JobHandle,
+    RedisAdapter,
+    discard_on,
+    exponentially_longer,
+    polynomially_longer,
+    rescue_from,
+    retry_on,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+T = TypeVar("T")
+
+
+@dataclass
+class AppState:
+    mails: int = 0
+
+
+class DeclinedError(Exception):
+    code = 0
+
+
+class ApplicationJob(Job):
+    adapter = RedisAdapter("redis://localhost:6379/0")
+    queue = "app"
+    max_attempts = 10
+    state: AppState
+
+    @staticmethod
+    @asynccontextmanager
+    async def lifespan() -> AsyncGenerator[AppState]:
+        yield AppState()
+
+
+def give_up(job: Job, error: DeclinedError) -> None:
+    job.logger.warning("declined: %d", error.code)
+
+
+async def skip(job: ApplicationJob, error: BaseException) -> None:
+    job.logger.warning("skipped: %s", error)
+
+
+@retry_on(TimeoutError, wait=polynomially_longer, attempts=8)
+@retry_on(ConnectionError, OSError, wait=timedelta(seconds=3), attempts="unlimited", jitter=0.5)
+@retry_on(DeclinedError, wait=lambda executions, error: executions * error.code, on_exhausted=give_up)
+@retry_on(ValueError, wait=exponentially_longer, queue="slow", priority=5)
+@discard_on(LookupError)
+@discard_on(DeclinedError, callback=give_up)
+@rescue_from(KeyError, handler=skip)
+@rescue_from(IndexError, handler="ask_again")
+class Charge(ApplicationJob):
+    queue = "payments"
+    priority = -1
+    timeout = 30
+    max_attempts = 3
+    retry_for = timedelta(days=2)
+    keep_result = timedelta(hours=1)
+    expires_in = 60.5
+    name = "charge"
+
+    async def perform(self, cents: int) -> str:
+        assert_type(self.state, AppState)
+        self.state.mails += 1
+        return str(cents)
+
+    @rescue_from(DeclinedError)
+    async def ask_again(self, error: DeclinedError) -> None:
+        self.logger.info("declined: %d", error.code)
+
+    @rescue_from(ArithmeticError)
+    def note(self, error: ArithmeticError) -> None:
+        self.logger.info("%s", error)
+
+
+class Refund(Charge):
+    queue = "refunds"
+    timeout = 60
+
+    async def perform(self, cents: int) -> str:
+        return await super().perform(-cents)
+
+
+class User(BaseModel):
+    id: int
+
+
+class Order(BaseModel):
+    number: str
+
+
+class Export(ApplicationJob, Generic[T]):
+    keep_result = 60
+
+    async def perform(self, rows: list[T], limit: int = 0) -> T:
+        return rows[limit]
+
+
+class ExportUsers(Export[User]):
+    pass
+
+
+class ExportOrders(Export[Order]):
+    async def perform(self, rows: list[Order], limit: int = 0, *, title: str = "") -> Order:
+        self.logger.info(title)
+        return await super().perform(rows, limit)
+
+
+async def decorated() -> None:
+    assert_type(await Charge.perform_later(5), JobHandle[str])
+    assert_type(await Charge.set(wait=1).perform_later(cents=5), JobHandle[str])
+    assert_type(await Charge.perform_now(5), str)
+    assert_type(Charge().state, AppState)
+    assert_type(await Refund.perform_later(5), JobHandle[str])
+
+
+async def generic() -> None:
+    assert_type(await ExportUsers.perform_later([User(id=1)]), JobHandle[User])
+    assert_type(await ExportUsers.perform_now([User(id=1)], limit=1), User)
+    assert_type(await ExportOrders.perform_later([Order(number="1")], title="t"), JobHandle[Order])
+    assert_type(await ExportOrders.handle("app.x").result(), Order)
+
+
+async def in_a_lifespan() -> None:
+    async with ApplicationJob.lifespan() as state:
+        assert_type(state, AppState)
+    async with Charge().lifespan() as state:
+        assert_type(state, AppState)
+    async with Job.lifespan() as anything:
+        assert_type(anything, Any)

@@ -1,0 +1,166 @@
+"""Natural batching: nothing waits for a timer, and what arrives during a call goes out together with the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aiojobs_rt.adapters.redis.batching import MAX_BYTES, MAX_JOBS, Batcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Item:
+    def __init__(self, name: int, *, jobs: int = 1, size: int = 100) -> None:
+        self.name = name
+        self.jobs = jobs
+        self.size = size
+        self.answered: asyncio.Future[Any] | None = None
+
+
+class Line:
+    """Where batches go: each call waits until it is let through."""
+
+    def __init__(self, *, open_: bool = True) -> None:
+        self.sent: list[list[int]] = []
+        self.answer: BaseException | None = None
+        self._open = asyncio.Event()
+        if open_:
+            self._open.set()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def send(self, items: list[Item]) -> Sequence[Any]:
+        self.sent.append([item.name for item in items])
+        await self._open.wait()
+        if self.answer is not None:
+            raise self.answer
+        return [item.name * 10 for item in items]
+
+
+async def turn(times: int = 3) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+async def test_an_item_leaves_at_once_when_idle() -> None:
+    line = Line()
+    batcher = Batcher[Item](line.send)
+    assert await batcher.put(Item(1)) == 10
+    assert await batcher.put(Item(2)) == 20
+    assert line.sent == [[1], [2]]
+
+
+async def test_what_arrives_during_a_call_goes_together_and_in_order() -> None:
+    line = Line(open_=False)
+    batcher = Batcher[Item](line.send)
+    first = batcher.put(Item(0))
+    await turn()
+    rest = [batcher.put(Item(n)) for n in range(1, 50)]
+    assert (line.sent, len(batcher)) == ([[0]], 49)
+    line.open()
+    assert await asyncio.gather(first, *rest) == [n * 10 for n in range(50)]
+    assert line.sent == [[0], [*range(1, 50)]]
+
+
+async def test_a_batch_is_bounded_by_jobs_and_by_bytes() -> None:
+    line = Line()
+    batcher = Batcher[Item](line.send)
+    await asyncio.gather(*(batcher.put(Item(n)) for n in range(MAX_JOBS + 1)))
+    assert [len(batch) for batch in line.sent] == [MAX_JOBS, 1]
+    line.sent.clear()
+    third = MAX_BYTES // 3 + 1
+    await asyncio.gather(*(batcher.put(Item(n, size=third)) for n in range(5)))
+    assert line.sent == [[0, 1], [2, 3], [4]]
+    line.sent.clear()
+    await asyncio.gather(batcher.put(Item(0)), batcher.put(Item(1, size=3 * MAX_BYTES)), batcher.put(Item(2)))
+    assert line.sent == [[0], [1], [2]]  # one that is larger than the bound goes alone
+    line.sent.clear()
+    await asyncio.gather(batcher.put(Item(0, jobs=600)), batcher.put(Item(1, jobs=600)))
+    assert line.sent == [[0], [1]]
+
+
+async def test_an_item_whose_caller_was_cancelled_before_is_not_sent() -> None:
+    line = Line(open_=False)
+    batcher = Batcher[Item](line.send)
+    futures = [batcher.put(Item(n)) for n in range(4)]
+    futures[2].cancel()
+    await turn()
+    futures[0].cancel()  # on its way
+    later = batcher.put(Item(9))
+    later.cancel()
+    line.open()
+    assert await asyncio.gather(futures[1], futures[3]) == [10, 30]
+    assert line.sent == [[0, 1, 3]]
+    await batcher.aclose()
+    assert len(batcher) == 0
+
+
+async def test_an_error_goes_to_the_callers_of_its_batch_only() -> None:
+    line = Line(open_=False)
+    batcher = Batcher[Item](line.send)
+    futures = [batcher.put(Item(n)) for n in range(3)]
+    await turn()
+    line.answer = OSError("gone")
+    futures[1].cancel()
+    line.open()
+    results = await asyncio.gather(*futures, return_exceptions=True)
+    assert [type(result) for result in results] == [OSError, asyncio.CancelledError, OSError]
+    line.answer = None
+    assert await batcher.put(Item(5)) == 50
+
+
+async def test_an_answer_that_is_an_exception_goes_to_its_own_caller() -> None:
+    async def send(items: list[Item]) -> Sequence[Any]:
+        return [ValueError("no") if item.name == 1 else item.name for item in items]
+
+    batcher = Batcher[Item](send)
+    results = await asyncio.gather(*(batcher.put(Item(n)) for n in range(3)), return_exceptions=True)
+    assert (results[0], results[2]) == (0, 2)
+    assert isinstance(results[1], ValueError)
+
+
+async def test_items_of_which_nobody_waits_for_the_answer() -> None:
+    sent: list[int] = []
+
+    async def send(items: list[Item]) -> None:
+        sent.extend(item.name for item in items)
+
+    batcher = Batcher[Item](send)
+    for n in range(5):
+        batcher.add(Item(n))
+    await batcher.aclose()
+    assert sent == [*range(5)]
+
+
+def test_a_loop_that_ends_cancels_who_waits_and_leaves_no_task() -> None:
+    futures: list[asyncio.Future[Any]] = []
+
+    async def main() -> None:
+        batcher = Batcher[Item](Line(open_=False).send)
+        futures.append(batcher.put(Item(1)))
+        await turn()
+        futures.append(batcher.put(Item(2)))
+
+    asyncio.run(main())
+    assert [future.cancelled() for future in futures] == [True, True]
+
+
+async def test_a_cancelled_caller_takes_nothing_down_with_it() -> None:
+    line = Line(open_=False)
+    batcher = Batcher[Item](line.send)
+
+    async def call(name: int) -> Any:
+        return await batcher.put(Item(name))
+
+    callers = [asyncio.create_task(call(n)) for n in range(3)]
+    await turn()
+    callers[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await callers[0]
+    line.open()
+    assert await asyncio.gather(*callers[1:]) == [10, 20]

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiojobs_rt import Bound, EnqueueError, InvalidArguments, Job, PayloadTooLarge, RedisAdapter, perform_all_later
+from aiojobs_rt.core.outcome import SUCCEEDED, Discarded
+from aiojobs_rt.enqueue import SLICE, adapter_of, default_adapter
+from tests.support.recording import NOW_MS, RecordingAdapter, as_message, run, runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiojobs_rt.adapters.base import Envelope
+
+carried = RecordingAdapter()
+
+
+class Mail(Job):
+    adapter = carried
+    queue = "mailers"
+    priority = 2
+
+    async def perform(self, user_id: int, template: str = "welcome") -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _empty() -> None:  # pyright: ignore[reportUnusedFunction]
+    carried.envelopes.clear()
+    carried.calls.clear()
+
+
+async def enqueued(later: Any) -> Envelope:
+    handle = await later
+    (envelope,) = carried.envelopes
+    carried.envelopes.clear()
+    assert handle.id == envelope.id
+    return envelope
+
+
+# -- one job -------------------------------------------------------------------------------------
+
+
+async def test_an_envelope_holds_the_job_as_its_class_says() -> None:
+    envelope = await enqueued(Mail.perform_later(42, template="hi"))
+    assert (envelope.queue, envelope.job, envelope.args) == ("mailers", "Mail", b'{"user_id":42,"template":"hi"}')
+    assert (envelope.priority, envelope.delay_ms, envelope.due_ms) == (2, 0, 0)
+    assert envelope.id.startswith("mailers.")
+    assert len(envelope.id) == len("mailers.") + 22
+    assert as_message(envelope).priority == 2
+    again = await enqueued(Mail.perform_later(42, template="hi"))
+    assert again.id != envelope.id
+
+
+@pytest.mark.acceptance(20)
+async def test_set_takes_queue_wait_and_priority_together() -> None:
+    envelope = await enqueued(Mail.set(queue="low", wait=1.5, priority=-7).perform_later(1))
+    assert (envelope.queue, envelope.delay_ms, envelope.priority) == ("low", 1500, -7)
+    assert envelope.id.startswith("low.")
+    due = datetime(2030, 1, 1, tzinfo=UTC)
+    envelope = await enqueued(Mail.set(queue="low", wait_until=due, priority=0).perform_later(1))
+    assert (envelope.queue, envelope.due_ms, envelope.priority) == ("low", 1_893_456_000_000, 0)
+    assert as_message(envelope).priority == 0
+
+
+async def test_set_does_not_change_the_class_and_may_be_used_again() -> None:
+    low = Mail.set(queue="low")
+    assert (await enqueued(low.perform_later(1))).queue == "low"
+    assert (await enqueued(low.perform_later(2))).queue == "low"
+    assert (await enqueued(Mail.perform_later(1))).queue == "mailers"
+
+
+async def test_options_of_one_job_travel_with_it() -> None:
+    configured = Mail.set(timeout=timedelta(minutes=1), max_attempts=3, keep_result=0, expires_in=0.5)
+    message = as_message(await enqueued(configured.perform_later(1)))
+    assert message.options == {"timeout": 60_000, "max_attempts": 3, "keep_result": 0, "expires_in": 500}
+    assert as_message(await enqueued(Mail.perform_later(1))).options == {}
+
+
+async def test_a_delay_is_a_number_of_seconds_or_a_timedelta() -> None:
+    assert (await enqueued(Mail.set(wait=0).perform_later(1))).delay_ms == 0
+    assert (await enqueued(Mail.set(wait=2).perform_later(1))).delay_ms == 2000
+    assert (await enqueued(Mail.set(wait=timedelta(days=7, milliseconds=3)).perform_later(1))).delay_ms == 604_800_003
+
+
+@pytest.mark.acceptance(19)
+@given(
+    when=st.datetimes(min_value=datetime(1975, 1, 1), max_value=datetime(2200, 1, 1)),  # noqa: DTZ001 - the zone comes below
+    zone=st.sampled_from(
+        [UTC, ZoneInfo("Europe/Vienna"), ZoneInfo("America/St_Johns"), timezone(timedelta(hours=-3, seconds=7))]
+    ),
+    fold=st.sampled_from([0, 1]),
+)
+def test_an_instant_of_any_zone_is_exact_to_the_millisecond_and_never_early(
+    when: datetime, zone: Any, fold: int
+) -> None:
+    aware = when.replace(tzinfo=zone, fold=fold)
+    since = aware.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    due_ms = Mail.set(wait_until=aware).bind(1).due_ms
+    assert timedelta(0) <= timedelta(milliseconds=due_ms) - since < timedelta(milliseconds=1)
+
+
+async def test_an_instant_before_the_epoch_means_now_and_not_never() -> None:
+    envelope = await enqueued(Mail.set(wait_until=datetime(1969, 12, 31, tzinfo=UTC)).perform_later(1))
+    assert envelope.due_ms == 1
+
+
+@pytest.mark.acceptance(19)
+def test_a_naive_datetime_is_refused_saying_what_to_write() -> None:
+    with pytest.raises(ValueError, match=r"wait_until must be an aware datetime: 2030-01-01T00:00:00 names no instant.*UTC"):
+        Mail.set(wait_until=datetime(2030, 1, 1))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"wait": 1, "wait_until": datetime(2030, 1, 1, tzinfo=UTC)}, ValueError, "wait or wait_until, not both"),
+        ({"wait": -1}, ValueError, "wait must be finite and not negative, got -1"),
+        ({"wait": timedelta(seconds=-1)}, ValueError, "wait must be finite and not negative"),
+        ({"wait": float("nan")}, ValueError, "wait must be finite"),
+        ({"wait": "10"}, TypeError, "wait must be seconds or a timedelta, got '10'"),
+        ({"wait": 10**12}, ValueError, "wait is longer than a hundred years"),
+        ({"wait_until": 10}, TypeError, "wait_until must be an aware datetime, got 10"),
+        ({"queue": "a b"}, ValueError, "'a b' is not a queue name"),
+        ({"queue": ""}, ValueError, "'' is not a queue name"),
+        ({"queue": 5}, ValueError, "5 is not a queue name"),
+        ({"priority": 1.5}, TypeError, r"priority must be an int, got 1\.5"),
+        ({"priority": -1_000_001}, ValueError, "priority must be between"),
+        ({"timeout": 0}, ValueError, "timeout must be finite and more than 0"),
+        ({"max_attempts": 0}, ValueError, "max_attempts must be at least 1"),
+        ({"max_attempts": True}, TypeError, "max_attempts must be an int"),
+        ({"keep_result": -1}, ValueError, "keep_result must be finite and not negative"),
+        ({"expires_in": 0}, ValueError, "expires_in must be finite and more than 0"),
+        ({"delay": 1}, TypeError, "delay"),
+    ],
+)
+def test_a_wrong_option_of_set_is_refused_at_once(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Mail.set(**options)
+
+
+async def test_wrong_arguments_are_refused_at_the_caller_in_the_words_of_a_call() -> None:
+    wrong: Any = Mail
+    for call, message in (
+        (lambda: wrong.perform_later(), r"Mail\.perform\(\) missing 1 required positional argument: 'user_id'"),
+        (lambda: wrong.perform_later(1, "a", "b"), "takes from 1 to 2 positional arguments but 3 were given"),
+        (lambda: wrong.perform_later(1, wait=5), "unexpected keyword argument 'wait'"),
+        (lambda: wrong.perform_later("x"), "user_id"),
+        (lambda: wrong.set(wait=1).perform_later(None), "user_id"),
+    ):
+        with pytest.raises(InvalidArguments, match=message):
+            await call()
+    assert carried.calls == []
+
+
+async def test_a_payload_that_is_too_large_is_refused_with_its_size(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AIOJOBS_RT_MAX_PAYLOAD", "1000")
+    assert len(Mail.bind(1, "x" * 970).args) <= 1000
+    with pytest.raises(PayloadTooLarge, match=r"Mail take 1,02\d bytes, more than max_payload \(1,000\): pass an id"):
+        await Mail.perform_later(1, "x" * 1000)
+    assert carried.calls == []
+    assert issubclass(PayloadTooLarge, EnqueueError)
+
+
+@pytest.mark.acceptance(72)
+def test_the_default_limit_is_128_kib() -> None:
+    Mail.bind(1, "x" * (131_072 - 40))
+    with pytest.raises(PayloadTooLarge, match=r"131,072.*AIOJOBS_RT_MAX_PAYLOAD"):
+        Mail.bind(1, "x" * 131_072)
+
+
+async def test_the_handle_says_when_the_job_was_there_already() -> None:
+    carried.enqueued = False
+    try:
+        assert not (await Mail.perform_later(1)).enqueued
+    finally:
+        carried.enqueued = True
+    assert (await Mail.perform_later(1)).enqueued
+
+
+# -- expiry counts from when the job is due ------------------------------------------------------
+
+
+class Expires(Job):
+    adapter = carried
+    expires_in = 10
+
+    async def perform(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "due_ms"),
+    [
+        ({}, NOW_MS),
+        ({"wait": 60}, NOW_MS + 60_000),
+        ({"wait_until": datetime(2030, 1, 1, tzinfo=UTC)}, 1_893_456_000_000),
+    ],
+)
+async def test_expiry_counts_from_when_the_job_is_due(options: dict[str, Any], due_ms: int) -> None:
+    message = as_message(await enqueued(Expires.set(**options).perform_later()))
+    assert await run(message, using=runtime(now_ms=due_ms + 10_000)) is SUCCEEDED
+    late = await run(message, using=runtime(now_ms=due_ms + 10_001))
+    assert late == Discarded("expired: not started within 10 s of its time")
+
+
+async def test_the_delay_of_a_job_travels_only_when_it_can_expire() -> None:
+    assert (await enqueued(Mail.set(wait=60, priority=0).perform_later(1))).meta == b"}"
+    assert (await enqueued(Expires.perform_later())).meta == b"}"
+    assert as_message(await enqueued(Expires.set(wait=60).perform_later())).extra == {"delay": 60_000}
+    own = as_message(await enqueued(Mail.set(wait=60, expires_in=5).perform_later(1)))
+    assert (own.extra, own.options) == ({"delay": 60_000}, {"expires_in": 5000})
+
+
+# -- many jobs -----------------------------------------------------------------------------------
+
+
+class Other(Job):
+    adapter = RecordingAdapter()
+    keep_result = 60
+
+    async def perform(self) -> int:
+        return 1
+
+
+async def test_many_jobs_go_out_in_slices_in_order() -> None:
+    handles = await perform_all_later(Mail.bind(number) for number in range(2 * SLICE + 5))
+    assert carried.calls == [SLICE, SLICE, 5]
+    assert [envelope.args for envelope in carried.envelopes] == [b'{"user_id":%d}' % n for n in range(2 * SLICE + 5)]
+    assert [handle.id for handle in handles] == [envelope.id for envelope in carried.envelopes]
+    assert len({handle.id for handle in handles}) == 2 * SLICE + 5
+
+
+async def test_many_jobs_may_be_of_any_class_queue_delay_and_adapter() -> None:
+    bound: Sequence[Bound[Any]] = [
+        Mail.bind(1),
+        Other.bind(),
+        Mail.set(wait=5, queue="low").bind(2),
+        Other.set(priority=1).bind(),
+    ]
+    handles = await perform_all_later(bound)
+    assert [handle.queue for handle in handles] == ["mailers", "default", "low", "default"]
+    assert [envelope.queue for envelope in carried.envelopes] == ["mailers", "low"]
+    assert [envelope.priority for envelope in Other.adapter.envelopes] == [0, 1]
+    assert handles[0].id == carried.envelopes[0].id
+    assert handles[3].id == Other.adapter.envelopes[1].id
+    assert await perform_all_later([]) == []
+
+
+async def test_a_bound_job_may_be_enqueued_twice() -> None:
+    bound = Mail.bind(1)
+    first, second = await perform_all_later([bound, bound])
+    assert first.id != second.id
+
+
+async def test_one_wrong_job_among_many_raises_before_anything_is_sent() -> None:
+    wrong: Any = Mail
+    with pytest.raises(InvalidArguments):
+        await perform_all_later(wrong.bind(user) for user in (1, "x", 3))
+    with pytest.raises(TypeError, match=r"takes bound jobs.*got a dict, and enqueued nothing"):
+        await perform_all_later([Mail.bind(1), {}])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="got the class Mail"):
+        await perform_all_later([Mail])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match=r"got a coroutine \(write bind in the place of perform_later\)"):
+        await perform_all_later([Mail.bind(1), wrong.perform_later(2)])
+    assert carried.calls == []
+
+
+# -- adapters ------------------------------------------------------------------------------------
+
+
+def test_the_adapter_is_the_classes_own_else_the_default_one(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AIOJOBS_RT_REDIS_URL", "redis://example.invalid:1234/5")
+
+    class Plain(Job):
+        async def perform(self) -> None: ...
+
+    assert adapter_of(Mail) is carried
+    assert isinstance(adapter_of(Plain), RedisAdapter)
+    assert adapter_of(Plain) is default_adapter()
+    assert "example.invalid" in repr(default_adapter())
+
+
+async def test_cancelling_the_caller_cancels_the_call_of_the_adapter() -> None:
+    class Stuck(RecordingAdapter):
+        left = False
+
+        async def enqueue(self, envelopes: Sequence[Envelope], /) -> list[bool]:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left = True
+            return []
+
+    stuck = Stuck()
+
+    class Waits(Job):
+        adapter = stuck
+
+        async def perform(self) -> None: ...
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await Waits.perform_later()
+    assert stuck.left

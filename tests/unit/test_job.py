@@ -1,0 +1,503 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+import pytest
+from pydantic import BaseModel, SecretStr
+
+from aiojobs_rt import (
+    DefinitionError,
+    Discard,
+    InvalidArguments,
+    InvalidJob,
+    Job,
+    JobHandle,
+    Retry,
+    discard_on,
+    perform_all_later,
+    rescue_from,
+    retry_on,
+)
+from aiojobs_rt.core import registry
+from aiojobs_rt.core.outcome import Retried, Succeeded
+from tests.support.recording import RecordingAdapter, as_message, run
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Row(BaseModel):
+    id: int
+
+
+class UsesLater(Job):
+    async def perform(self, row: DefinedLater) -> DefinedLater:
+        return row
+
+
+class UsesNever(Job):
+    async def perform(self, row: Row) -> None: ...
+
+    perform.__annotations__["row"] = "DefinedNever"
+
+
+# -- options and inheritance ---------------------------------------------------------------------
+
+
+@pytest.mark.acceptance(14)
+def test_options_are_inherited_and_overridden() -> None:
+    class Application(Job):
+        queue = "app"
+        priority = 3
+        timeout = timedelta(minutes=1)
+        max_attempts = 7
+        retry_for = 3600
+        keep_result = 60
+        expires_in = 1.5
+
+    class Inherits(Application):
+        async def perform(self) -> None: ...
+
+    class Overrides(Application):
+        queue = "own"
+        max_attempts = 1
+
+        async def perform(self) -> None: ...
+
+    class Further(Overrides):
+        priority = -3
+
+    options = Inherits.options()
+    assert (options.queue, options.priority, options.max_attempts) == ("app", 3, 7)
+    assert (options.timeout_ms, options.retry_for_ms, options.keep_ms, options.expires_ms) == (
+        60_000,
+        3_600_000,
+        60_000,
+        1_500,
+    )
+    assert (Overrides.options().queue, Overrides.options().max_attempts) == ("own", 1)
+    assert Overrides.options().priority == 3
+    assert (Further.options().queue, Further.options().priority) == ("own", -3)
+    assert Application.options().queue == "app"
+    assert Job.options().queue == "default"
+
+
+@pytest.mark.acceptance(14)
+async def test_declarations_are_searched_from_the_bottom_up_and_then_up_the_mro() -> None:
+    @retry_on(ValueError, wait=1)
+    @retry_on(KeyError, wait=2)
+    class Application(Job):
+        adapter = RecordingAdapter()
+
+    @retry_on(LookupError, wait=4)
+    @retry_on(IndexError, wait=3)
+    class Fails(Application):
+        async def perform(self, kind: str) -> None:
+            raise {"key": KeyError, "index": IndexError, "value": ValueError}[kind]
+
+    async def delay(kind: str) -> int:
+        await Fails.perform_later(kind)
+        outcome = await run(as_message(Application.adapter.envelopes[-1]))
+        assert isinstance(outcome, Retried)
+        return outcome.delay_ms // 1000
+
+    assert await delay("index") == 3
+    assert await delay("key") == 4  # the nearest above, though the base names it exactly
+    assert await delay("value") == 1
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("queue", "with space", "not a queue name"),
+        ("queue", "", "not a queue name"),
+        ("queue", 5, "not a queue name"),
+        ("queue", "q" * 65, "not a queue name"),
+        ("priority", "high", "priority must be an int, got 'high'"),
+        ("priority", True, "priority must be an int, got True"),
+        ("priority", 1_000_001, "priority must be between"),
+        ("timeout", -1, "timeout must be finite and more than 0, got -1"),
+        ("timeout", 0, "timeout must be finite and more than 0, got 0"),
+        ("timeout", "30", "timeout must be seconds or a timedelta, got '30'"),
+        ("max_attempts", 0, "max_attempts must be at least 1, got 0"),
+        ("max_attempts", "unlimited", "max_attempts must be an int"),
+        ("retry_for", float("nan"), "retry_for must be finite"),
+        ("keep_result", timedelta(seconds=-1), "keep_result must be finite"),
+        ("expires_in", float("inf"), "expires_in must be finite"),
+        ("name", "", "name must be 1 to 200 printable characters"),
+        ("name", "a\nb", "name must be 1 to 200 printable characters"),
+        ("name", 5, "name must be 1 to 200 printable characters"),
+        ("name", "n" * 201, "name must be 1 to 200 printable characters"),
+    ],
+)
+def test_a_wrong_option_is_refused_where_the_class_is_defined(attribute: str, value: object, message: str) -> None:
+    with pytest.raises(InvalidJob, match=message) as raised:
+        type("WrongOption", (Job,), {attribute: value})
+    assert "WrongOption" in str(raised.value)
+    assert registry.resolve("WrongOption") is None
+
+
+def test_a_name_is_the_class_name_or_its_own_and_is_not_inherited() -> None:
+    class Plain(Job):
+        async def perform(self) -> None: ...
+
+    class Named(Job):
+        name = "mail.welcome"
+
+        async def perform(self) -> None: ...
+
+    class Derived(Named): ...
+
+    assert (Plain.name, Named.name, Derived.name) == ("Plain", "mail.welcome", "Derived")
+    assert registry.resolve("mail.welcome") is Named
+    assert registry.resolve("Derived") is Derived
+    assert registry.resolve("Named") is None
+
+
+# -- perform -------------------------------------------------------------------------------------
+
+
+@pytest.mark.acceptance(15, 56)
+async def test_a_class_without_perform_is_abstract_and_enqueueing_it_names_it() -> None:
+    class Application(Job): ...
+
+    assert Application.is_abstract()
+    assert registry.resolve("Application") is None
+    for enqueue in (Application.perform_later, Application.perform_now, Application.set(wait=1).perform_later):
+        with pytest.raises(InvalidJob, match=r"Application is abstract: it has no `async def perform"):
+            await enqueue(1)
+    with pytest.raises(InvalidJob, match="Application is abstract"):
+        Application.bind()
+    with pytest.raises(InvalidJob, match="Application is abstract"):
+        Application.handle("default.abc")
+    with pytest.raises(NotImplementedError, match="Application has no perform"):
+        await Application().perform()
+    with pytest.raises(InvalidJob, match="Job is abstract"):
+        await Job.perform_later()
+
+
+def test_a_class_with_an_abstract_perform_is_abstract() -> None:
+    class Template(Job, ABC):
+        @abstractmethod
+        async def perform(self, row: Row) -> None: ...
+
+    class Filled(Template):
+        async def perform(self, row: Row) -> None: ...
+
+    assert Template.is_abstract()
+    assert registry.resolve("Template") is None
+    assert registry.resolve("Filled") is Filled
+    with pytest.raises(InvalidJob, match="Template is abstract"):
+        Template.bind(Row(id=1))
+
+
+@pytest.mark.acceptance(56)
+def test_a_sync_perform_is_refused_where_it_is_defined() -> None:
+    with pytest.raises(InvalidJob, match=r"Sync\.perform must be `async def perform.*anyio\.to_thread"):
+
+        class Sync(Job):
+            def perform(self) -> None:  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride]
+                ...
+
+    assert registry.resolve("Sync") is None
+
+
+def test_an_async_generator_is_no_perform() -> None:
+    with pytest.raises(InvalidJob, match=r"perform must be `async def perform"):
+        exec("class Yields(Job):\n async def perform(self):\n  yield 1", {"Job": Job, "__name__": __name__})  # noqa: S102
+
+
+def test_a_parameter_without_annotation_is_refused_naming_it() -> None:
+    with pytest.raises(InvalidJob, match=r"Bare\.perform.*'user_id' has no annotation.*user_id: int"):
+
+        class Bare(Job):
+            async def perform(self, user_id) -> None:  # type: ignore[no-untyped-def] # pyright: ignore
+                ...
+
+
+def test_a_parameter_that_cannot_travel_is_refused_naming_it() -> None:
+    with pytest.raises(InvalidJob, match=r"Odd\.perform.*'what'"):
+
+        class Odd(Job):
+            async def perform(self, what: object) -> None: ...
+
+    assert issubclass(InvalidJob, DefinitionError)
+    assert issubclass(DefinitionError, TypeError)
+
+
+@pytest.mark.acceptance(15)
+async def test_perform_gets_what_was_given_by_position_by_keyword_and_beyond() -> None:
+    class Takes(Job):
+        adapter = RecordingAdapter()
+        keep_result = 60
+
+        async def perform(self, first: int, /, second: str = "2", *rest: float, key: bool, **more: Row) -> list[str]:
+            return [repr(first), second, repr(rest), repr(key), repr(more)]
+
+    await Takes.perform_later(1, "b", 1.5, 2, key=True, row=Row(id=3), first=Row(id=4))
+    outcome = await run(as_message(Takes.adapter.envelopes[0]))
+    assert isinstance(outcome, Succeeded)
+    assert outcome.result is not None
+    assert Takes.result().load(outcome.result) == [
+        "1",
+        "b",
+        "(1.5, 2.0)",
+        "True",
+        "{'row': Row(id=3), 'first': Row(id=4)}",
+    ]
+
+
+# -- names that are defined later, local classes, generics ---------------------------------------
+
+
+class DefinedLater(BaseModel):
+    id: int
+
+
+async def test_a_forward_reference_is_resolved_at_first_use() -> None:
+    assert await UsesLater.perform_now(DefinedLater(id=1)) == DefinedLater(id=1)
+
+
+def test_a_name_that_nobody_defines_is_reported_at_first_use() -> None:
+    with pytest.raises(InvalidJob, match=r"UsesNever\.perform.*'DefinedNever' is not defined.*import or define"):
+        UsesNever.bind(Row(id=1))
+
+
+async def test_annotations_may_name_what_is_local_to_the_defining_function() -> None:
+    class Local(BaseModel):
+        id: int
+
+    class TakesLocal(Job):
+        async def perform(self, local: Local) -> Local:
+            return local
+
+    class InheritsByAbc(Job, ABC):
+        async def perform(self, local: Local) -> None: ...
+
+    assert await TakesLocal.perform_now(Local(id=1)) == Local(id=1)
+    assert InheritsByAbc.bind(Local(id=1)).args == b'{"local":{"id":1}}'
+
+
+async def test_a_generic_class_is_abstract_until_its_parameters_are_given() -> None:
+    class Export(Job, Generic[T]):
+        async def perform(self, rows: list[T], first: T | None = None) -> list[T]:
+            return [*rows, first] if first is not None else rows
+
+    class ExportRows(Export[Row]): ...
+
+    class ExportNumbers(Export[int]): ...
+
+    assert Export.is_abstract()
+    assert registry.resolve("Export") is None
+    with pytest.raises(InvalidJob, match=r"Export is abstract: its type parameters are open"):
+        Export.bind([])
+    assert await ExportRows.perform_now([Row(id=1)], first=Row(id=2)) == [Row(id=1), Row(id=2)]
+    assert await ExportNumbers.perform_now([1], 2) == [1, 2]
+    with pytest.raises(InvalidArguments):
+        ExportNumbers.bind([Row(id=1)])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
+
+
+async def test_type_parameters_are_followed_through_several_generations() -> None:
+    class Export(Generic[T, U], Job):  # Generic first: its own __init_subclass__ has not run yet
+        async def perform(self, key: T, rows: list[U]) -> dict[T, list[U]]:
+            return {key: rows}
+
+    class Keyed(Export[str, list[T]], Generic[T]): ...  # T is another T here
+
+    class Swapped(Keyed[U], Generic[U]): ...
+
+    class Final(Swapped[Row]): ...
+
+    assert Export.is_abstract()
+    assert Keyed.is_abstract()
+    assert Swapped.is_abstract()
+    assert await Final.perform_now("k", [[Row(id=1)]]) == {"k": [[Row(id=1)]]}
+    with pytest.raises(InvalidArguments):
+        Final.bind("k", [Row(id=1)])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
+
+
+def test_a_generic_base_without_its_parameters_is_refused() -> None:
+    class Export(Job, Generic[T]):
+        async def perform(self, row: T) -> None: ...
+
+    with pytest.raises(InvalidJob, match=r"Forgot\.perform.*'row'.*type variable"):
+
+        class Forgot(Export):  # type: ignore[type-arg] # pyright: ignore[reportMissingTypeArgument]
+            ...
+
+
+def test_decorators_return_the_class_itself() -> None:
+    class Plain(Job):
+        async def perform(self) -> None: ...
+
+    assert retry_on(ValueError)(discard_on(KeyError)(Plain)) is Plain
+
+
+def test_methods_of_a_job_have_docstrings_that_help() -> None:
+    class Documented(Job):
+        async def perform(self, user_id: int) -> None: ...
+
+    for method in (Documented.perform_later, Documented.perform_now, Documented.bind, Documented.handle):
+        assert "job" in (method.__doc__ or "").splitlines()[0]
+    assert "wait_until" in (type(Documented.set).__call__.__doc__ or "")
+
+
+def test_the_typing_examples_run() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import tests.typing.right.calls, tests.typing.right.definitions"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# -- a job by hand -------------------------------------------------------------------------------
+
+
+class ByHand(Job):
+    queue = "hand"
+
+    async def perform(self, user_id: int, *, times: int = 1) -> tuple[int, str, int]:
+        return user_id * times, self.queue, self.executions
+
+
+@pytest.mark.acceptance(59)
+async def test_perform_is_a_plain_coroutine_call() -> None:
+    job = ByHand()
+    assert await job.perform(42) == (42, "hand", 1)
+    assert await ByHand().perform(42, times=2) == (84, "hand", 1)
+    assert job.id.startswith("hand.")
+    assert job.id == job.id
+    assert abs(job.enqueued_at - datetime.now(tz=UTC)) < timedelta(seconds=30)
+    assert job.logger.name == "aiojobs_rt.job.ByHand"
+
+
+# -- perform_now ---------------------------------------------------------------------------------
+
+
+class DeclinedError(Exception): ...
+
+
+class Charges(Job):
+    adapter = RecordingAdapter()
+    notes: list[str] = []  # noqa: RUF012 - the test reads it
+
+    @rescue_from(DeclinedError)
+    async def ask_again(self, error: DeclinedError) -> str:
+        return f"asked: {error}"
+
+    async def perform(self, kind: str) -> str:
+        errors: dict[str, Exception] = {
+            "declined": DeclinedError("no"),
+            "gone": LookupError("gone"),
+            "flaky": ConnectionError("flaky"),
+            "other": ValueError("other"),
+            "discard": Discard("enough"),
+            "retry": Retry(wait=5),
+        }
+        if kind in errors:
+            raise errors[kind]
+        return f"{kind} {self.queue} {self.executions}"
+
+
+discard_on(LookupError, callback=lambda job, error: job.notes.append(str(error)))(Charges)
+retry_on(ConnectionError, wait=1)(Charges)
+
+
+@pytest.mark.acceptance(17)
+async def test_perform_now_returns_the_value_and_enqueues_nothing() -> None:
+    assert await Charges.perform_now("fine") == "fine default 1"
+    assert await Charges.set(queue="other", wait=60).perform_now("fine") == "fine other 1"
+    assert Charges.adapter.calls == []
+
+
+@pytest.mark.acceptance(17)
+async def test_perform_now_applies_rescue_from_and_discard_on_and_raises_the_rest() -> None:
+    assert await Charges.perform_now("declined") == "asked: no"
+    assert await Charges.perform_now("gone") is None
+    assert Charges.notes == ["gone"]
+    assert await Charges.perform_now("discard") is None
+    with pytest.raises(ConnectionError, match="flaky"):
+        await Charges.perform_now("flaky")
+    with pytest.raises(ValueError, match="other"):
+        await Charges.perform_now("other")
+    with pytest.raises(Retry):
+        await Charges.perform_now("retry")
+    with pytest.raises(InvalidArguments, match=r"Charges\.perform\(\) missing 1 required positional argument: 'kind'"):
+        await Charges.perform_now()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    assert Charges.adapter.calls == []
+
+
+async def test_perform_now_is_ended_by_its_timeout() -> None:
+    import anyio
+
+    class Hangs(Job):
+        timeout = 0.02
+
+        async def perform(self) -> None:
+            await anyio.sleep_forever()
+
+    with pytest.raises(TimeoutError, match=r"ran longer than its timeout of 0\.02 s"):
+        await Hangs.perform_now()
+    with pytest.raises(TimeoutError, match=r"ran longer than its timeout of 0\.01 s"):
+        await Hangs.set(timeout=0.01).perform_now()
+
+
+async def test_perform_now_does_not_rename_a_timeout_of_the_jobs_own() -> None:
+    class OwnTimeout(Job):
+        timeout = 60
+
+        async def perform(self) -> None:
+            raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine"):
+        await OwnTimeout.perform_now()
+
+
+async def test_arguments_of_perform_now_go_through_the_same_bytes() -> None:
+    class Copies(Job):
+        async def perform(self, rows: list[Row]) -> list[Row]:
+            return rows
+
+    given = [Row(id=1)]
+    taken = await Copies.perform_now(given)
+    assert taken == given
+    assert taken[0] is not given[0]
+
+
+# -- secrets -------------------------------------------------------------------------------------
+
+
+async def test_secrets_are_in_no_repr_and_no_error() -> None:
+    class Login(Job):
+        adapter = RecordingAdapter()
+
+        async def perform(self, password: SecretStr, tries: int = 0) -> str:
+            return password.get_secret_value()
+
+    bound = Login.bind(SecretStr("hunter2"))
+    assert b"hunter2" in bound.args  # it travels
+    handle = await Login.perform_later(SecretStr("hunter2"))
+    envelope = Login.adapter.envelopes[0]
+    outcome = await run(as_message(envelope))
+    shown = [repr(bound), repr(envelope), repr(as_message(envelope)), repr(handle), repr(outcome)]
+    with pytest.raises(InvalidArguments) as raised:
+        Login.bind(SecretStr("hunter2"), tries=SecretStr("hunter2"))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    shown.append(str(raised.value))
+    with pytest.raises(TypeError) as wrong:
+        await perform_all_later([Row(id=1), SecretStr("hunter2")])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
+    shown.append(str(wrong.value))
+    assert not [text for text in shown if "hunter2" in text]
+
+
+def test_a_handle_is_made_from_an_id_alone() -> None:
+    handle: JobHandle[Any] = UsesLater.handle("mailers.6TwR3")
+    assert (handle.id, handle.queue) == ("mailers.6TwR3", "mailers")
+    with pytest.raises(ValueError, match="'mailers' is not a job id"):
+        UsesLater.handle("mailers")
