@@ -2,7 +2,7 @@
 
 1. `Bound` is a job with its arguments already checked and serialised (job.py does that, at the caller).
 2. `deliver` gives it an id and hands it to its adapter; `deliver_all` does so for many, in slices.
-3. The adapter is the class's own, else the default one, made from the settings at first use.
+3. The adapter is the class's own, else the default one (adapters/default.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from aiojobs_rt.adapters.base import Envelope
+from aiojobs_rt.adapters.default import adapter_of
 from aiojobs_rt.core.message import NOTHING, JobMessage, new_job_id
 from aiojobs_rt.errors import PayloadTooLarge
 from aiojobs_rt.handle import JobHandle
@@ -139,22 +140,3 @@ def _described(job: object) -> str:
         job.close()
         return "a coroutine (write bind in the place of perform_later)"
     return f"the class {job.__qualname__}" if isinstance(job, type) else f"a {type(job).__name__}"
-
-
-_default_adapters: dict[str, Adapter] = {}
-
-
-def default_adapter() -> Adapter:
-    """The adapter of job classes that name none: Redis at the setting `redis_url`."""
-    url = settings().redis_url.get_secret_value()
-    adapter = _default_adapters.get(url)
-    if adapter is None:
-        from aiojobs_rt.adapters.redis.adapter import RedisAdapter  # noqa: PLC0415 - loaded at first use
-
-        adapter = _default_adapters[url] = RedisAdapter(url)
-    return adapter
-
-
-def adapter_of(job_class: type[Job]) -> Adapter:
-    """The adapter that carries jobs of this class."""
-    return job_class.adapter or default_adapter()

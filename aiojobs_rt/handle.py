@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import orjson
 
+from aiojobs_rt.adapters.default import default_adapter
 from aiojobs_rt.core.durations import to_ms
 from aiojobs_rt.core.message import queue_of
 from aiojobs_rt.errors import JobCancelled, JobFailed, ResultNotKept
@@ -53,8 +54,6 @@ class JobHandle(Generic[R_co]):
         Raises:
             ValueError: `job_id` is no job id.
         """
-        from aiojobs_rt.enqueue import default_adapter  # noqa: PLC0415 - the adapters are loaded at first use
-
         queue_of(job_id)
         return JobHandle(job_id, adapter=adapter or default_adapter())
 

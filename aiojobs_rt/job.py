@@ -20,13 +20,14 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar
 
+from aiojobs_rt.adapters.default import adapter_of
 from aiojobs_rt.core import execution, registry
 from aiojobs_rt.core.arguments import Arguments, Result, Unresolved
 from aiojobs_rt.core.durations import instant_to_ms, to_ms
 from aiojobs_rt.core.generics import defining_class, open_parameters, type_arguments
 from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id, queue_of
 from aiojobs_rt.core.options import Options, check_priority, overrides
-from aiojobs_rt.enqueue import Bound, adapter_of, deliver, deliver_all
+from aiojobs_rt.enqueue import Bound, deliver, deliver_all
 from aiojobs_rt.errors import InvalidJob
 from aiojobs_rt.handle import JobHandle
 

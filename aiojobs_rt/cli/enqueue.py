@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio
 import typer
 
+from aiojobs_rt.adapters.default import adapter_of
 from aiojobs_rt.cli.modules import find_job, load_modules
 from aiojobs_rt.cli.options import Modules, RedisUrl, optional_queue, use_redis
-from aiojobs_rt.enqueue import adapter_of, deliver
+from aiojobs_rt.enqueue import deliver
 from aiojobs_rt.errors import AiojobsError, ConfigurationError
 from aiojobs_rt.handle import JobHandle
 from aiojobs_rt.job import Configured

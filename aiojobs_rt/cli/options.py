@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import anyio
 import typer
 
+from aiojobs_rt.adapters.default import default_adapter
 from aiojobs_rt.adapters.redis.adapter import RedisAdapter
 from aiojobs_rt.admin import Admin
 from aiojobs_rt.core.message import check_queue_name, queue_of
-from aiojobs_rt.enqueue import default_adapter
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
 

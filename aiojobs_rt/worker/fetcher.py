@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from typing import TYPE_CHECKING, Any
@@ -97,13 +98,10 @@ class Fetcher:
                 if want <= 0:
                     await self._wait_for_space()
                     continue
-                readable = self._readable()
-                got = 0
-                for served in readable:
-                    got += await self._read(served, want - got)
-                    self._state.redis.succeeded()
-                    if got >= want or self._state.quiet:
-                        break
+                got = await self._read_all(want)
+                if not got and len(self._buffer):
+                    await self._wait_for_space()  # a blocking read would keep the buffer from being put back
+                    continue
                 waiting = not got
                 while waiting:
                     await self._on_empty()
@@ -171,6 +169,22 @@ class Fetcher:
         # a weighted shuffle: Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006), keys u^(1/w)
         return sorted(queues, key=lambda served: -(random.random() ** (1 / self._weights.get(served.name, 1))))  # noqa: S311 - an order
 
+    async def _read_all(self, want: int) -> int:
+        """Read from the queues in their order; by weight, each brings its share, then whoever has more fills the rest."""
+        got = 0
+        queues = self._readable()
+        if self._weights and want > 1:
+            total = sum(self._weights.get(served.name, 1) for served in queues)
+            for served in queues:
+                share = min(want - got, math.ceil(want * self._weights.get(served.name, 1) / total))
+                got += await self._read(served, share) if share > 0 else 0
+        for served in queues:
+            if got >= want or self._state.quiet:
+                break
+            got += await self._read(served, want - got)
+            self._state.redis.succeeded()
+        return got
+
     async def _read(self, served: Served, want: int) -> int:
         lanes = [lane for lane in served.lanes if lane != SUSPECTS or not served.holds_suspect()]
         got = 0
@@ -224,10 +238,12 @@ class Fetcher:
         soonest = min(served.safe_until() for served in together) - since
         block_ms = max(1, min(longest_ms, int(soonest * 1000) - 100))
         names = [*streams, *wakes]
+        suspects = any(lane == SUSPECTS for _, lane in streams.values())
+        count = 1 if suspects else max(1, self._buffer.idle // len(streams))
         self.blocked_on = {served.name for served in together}
         try:
             reply = await self._blocking.call(
-                "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", max(1, self._buffer.idle // len(streams)),
+                "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count,
                 "BLOCK", block_ms, "STREAMS", *names, *([">"] * len(names)),
                 timeout=block_ms / 1000 + 2,
             )  # fmt: skip

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from redis import exceptions
 
+from aiojobs_rt.adapters.default import adapter_of
 from aiojobs_rt.adapters.redis.adapter import RedisAdapter
 from aiojobs_rt.adapters.redis.connection import Away, Wire
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.execution import Runtime, interrupted
 from aiojobs_rt.core.message import check_queue_name
-from aiojobs_rt.enqueue import adapter_of
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.job import Job
 from aiojobs_rt.settings import settings

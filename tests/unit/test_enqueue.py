@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiojobs_rt import Bound, EnqueueError, InvalidArguments, Job, PayloadTooLarge, RedisAdapter, perform_all_later
+from aiojobs_rt.adapters.default import adapter_of, default_adapter
 from aiojobs_rt.core.outcome import SUCCEEDED, Discarded
-from aiojobs_rt.enqueue import SLICE, adapter_of, default_adapter
+from aiojobs_rt.enqueue import SLICE
 from tests.support.recording import NOW_MS, RecordingAdapter, as_message, run, runtime
 
 if TYPE_CHECKING:

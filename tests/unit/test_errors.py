@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from datetime import timedelta
 
 import pytest
@@ -71,12 +70,6 @@ def test_a_directive_refuses_a_wait_that_is_none(wait: float | timedelta) -> Non
     for directive in (Retry, Snooze):
         with pytest.raises(ValueError, match="wait must be finite and not negative, got"):
             directive(wait)
-
-
-def test_errors_about_a_job_can_be_copied() -> None:
-    failed = copy.copy(JobFailed("job q.1 is dead: x", job_id="q.1", outcome="dead", error="x"))
-    assert (str(failed), failed.job_id, failed.outcome, failed.error) == ("job q.1 is dead: x", "q.1", "dead", "x")
-    assert copy.copy(JobCancelled("was cancelled", job_id="q.1")).job_id == "q.1"
 
 
 def test_unwrap_gives_the_one_exception_inside_groups_of_one() -> None:

@@ -1,18 +1,29 @@
 -- Inspect: all that is known of one job. Writes nothing.
--- KEYS  index, stream, workers, scheduled, retries, dead, parked, cancelled, recent, errors:<id>, result:<id>, moved:<id>
+-- KEYS  index, stream, workers, scheduled, retries, dead, parked, cancelled, recent, errors:<id>, result:<id>, moved:<id>,
+--       outgoing
 -- ARGV  id
--- Returns {state, now, time, lane, job, args, meta, consumer, marked as cancelled, errors}; state: waiting, running, scheduled, retrying, dead.
+-- Returns {state, now, time, lane, job, args, meta, consumer, marked as cancelled, errors}; state: waiting, running, scheduled, retrying (also on its
+--         way to another queue), dead.
 --         {'ended', now, its line in recent or '', the result's record or ''}; {'moved', now, queue}; {'unknown', now}.
 local index, stream, workers, parked, cancelled, recent = KEYS[1], KEYS[2], KEYS[3], KEYS[7], KEYS[8], KEYS[9]
-local errors, result, moved = KEYS[10], KEYS[11], KEYS[12]
+local errors, result, moved, outgoing = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local sets = {scheduled = KEYS[4], retries = KEYS[5], dead = KEYS[6]}
 local id = ARGV[1]
 --@include clock
 --@include body
 local place = redis.call('HGET', index, id)
 if not place then
-  local target = redis.call('GET', moved)
+  local record = redis.call('GET', result) or ''
+  local target = record == '' and redis.call('GET', moved)
   if target then
+    for _, item in ipairs(redis.call('XREVRANGE', outgoing, '+', '-', 'COUNT', 1000)) do
+      local f = item[2]
+      if f[4] == id then
+        local message = cmsgpack.unpack(f[8])
+        return {'retrying', now, tonumber(string.match(item[1], '^%d+')) + tonumber(f[6]), message[1], message[2], message[3], message[4], '', 0,
+          cmsgpack.unpack(f[10])}
+      end
+    end
     return {'moved', now, target}
   end
   local mark, line = '["' .. id .. '",', ''
@@ -22,7 +33,6 @@ if not place then
       break
     end
   end
-  local record = redis.call('GET', result) or ''
   if line == '' and record == '' then
     return {'unknown', now}
   end
