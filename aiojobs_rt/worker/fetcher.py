@@ -138,10 +138,12 @@ class Fetcher:
         """Wait until slots are free or the buffer runs low; meanwhile put back what waits for too long."""
         if self._settler.overloaded:
             self._settler.less_unsettled.clear()
+            if self._state.quiet:  # it was set before the event was cleared: nobody sets it again
+                return
             await self._settler.less_unsettled.wait()
             return
         self._buffer.ran_low.clear()
-        if self._buffer.idle and not len(self._buffer):
+        if self._state.quiet or (self._buffer.idle and not len(self._buffer)):
             return
         try:
             async with asyncio.timeout(STALE / 2 if len(self._buffer) else None):
@@ -227,6 +229,8 @@ class Fetcher:
         consumer = consumers[self._block_turn % len(consumers)]
         longest_ms = self.block_ms if len(consumers) == 1 else min(self.block_ms, BLOCK_MS // 20)
         together = [served for served in queues if served.consumer == consumer]
+        if any(served.holds_suspect() for served in together):
+            longest_ms = min(longest_ms, BLOCK_MS // 100)  # the next suspect is read when this one has ended
         streams = {
             served.keys.lane(lane): (served, lane)
             for served in together

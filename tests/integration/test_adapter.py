@@ -96,7 +96,9 @@ def test_a_program_without_any_closing_warns_of_nothing(queue: RawQueue, redis_u
     wait_for(lambda: connections(queue) == 0)
 
 
-async def test_async_with_and_aclose_release_everything_and_it_may_be_used_again(queue: RawQueue, redis_url: str) -> None:
+async def test_async_with_and_aclose_release_everything_and_it_may_be_used_again(
+    queue: RawQueue, redis_url: str
+) -> None:
     async with RedisAdapter(redis_url) as adapter:
         await adapter.enqueue([envelope()])
     await wait_until(lambda: connections(queue) == 0)
@@ -186,16 +188,18 @@ async def test_by_tls_with_verification(tmp_path: Path, queue: RawQueue) -> None
         ]
     )  # fmt: skip
     try:
-        server.start()
+        server.__enter__()
     except RuntimeError as error:
         if "tls" in str(error).lower():
             pytest.skip(f"{server.binary.path} is built without TLS")
         raise
-    with server:
+    try:
         await use(f"rediss://localhost:{port}/0?ssl_ca_certs={tmp_path}/ca.pem")
         for url in (f"rediss://localhost:{port}/0", f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/ca.pem"):
             with pytest.raises(EnqueueError, match=r"certificate verify failed|CERTIFICATE_VERIFY"):
                 await use(url)  # an authority that nobody knows; another name
+    finally:
+        server.__exit__()
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +207,20 @@ def guarded_server() -> Iterator[RedisServer]:
     with RedisServer() as server:
         with server.client() as client:
             client.execute_command(
-                "ACL", "SETUSER", "app", "on", ">hunter2", "~aiojobs:*", "&aiojobs:*", "+@all", "-@dangerous", "+client|setname"
+                "ACL",
+                "SETUSER",
+                "app",
+                "on",
+                ">hunter2",
+                "~aiojobs:*",
+                "&aiojobs:*",
+                "+@all",
+                "-@dangerous",
+                "+client|setname",
             )
-            client.execute_command("ACL", "SETUSER", "reader", "on", ">hunter2", "~aiojobs:*", "&aiojobs:*", "+@read", "+@connection")
+            client.execute_command(
+                "ACL", "SETUSER", "reader", "on", ">hunter2", "~aiojobs:*", "&aiojobs:*", "+@read", "+@connection"
+            )
         yield server
         with server.client() as client:
             client.execute_command("ACL", "DELUSER", "app", "reader")
@@ -216,7 +231,9 @@ async def test_with_user_and_password(guarded_server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("user", ["app:hunter3", "nobody:hunter3", ":hunter3"])
-async def test_a_wrong_password_is_a_clear_error_at_once_that_does_not_show_it(guarded_server: RedisServer, user: str) -> None:
+async def test_a_wrong_password_is_a_clear_error_at_once_that_does_not_show_it(
+    guarded_server: RedisServer, user: str
+) -> None:
     url = f"redis://{user}@127.0.0.1:{guarded_server.port}/0"
     with pytest.raises(EnqueueError, match=r"password|AUTH|username") as raised:
         await use(url)
@@ -390,7 +407,11 @@ async def test_what_result_raises(queue: RawQueue, redis_url: str) -> None:
         dead(entries["q.dead"]),
         (entries["q.discarded"], "discarded", (60_000, '{"outcome":"discarded","error":"expired"}', "", "")),
         (entries["q.cancelled"], "cancelled", (60_000, '{"outcome":"cancelled","error":""}', "", "")),
-        (entries["q.kept-dead"], "dead", (entries["q.kept-dead"].meta, '{"error":"ValueError","message":"boom"}', *kept_dead)),
+        (
+            entries["q.kept-dead"],
+            "dead",
+            (entries["q.kept-dead"].meta, '{"error":"ValueError","message":"boom"}', *kept_dead),
+        ),
     )
     async with RedisAdapter(redis_url) as adapter:
 
@@ -444,4 +465,3 @@ def test_adapters_are_made_without_a_loop_and_named_without_a_secret() -> None:
         async def perform(self) -> None: ...
 
     assert repr(Local.adapter) == "RedisAdapter('redis://user:***@localhost:6379/3')"
-

@@ -56,7 +56,7 @@ async def ids(admin: Admin, state: ListedState, **options: Any) -> list[str]:
 
 def fill(queue: RawQueue) -> None:
     """A job in each state, and one that a dead worker holds."""
-    (entry,) = deliver(queue, "q.stranded", consumer="w-2.7")
+    deliver(queue, "q.stranded", consumer="w-2.7")
     first, second, third, _ = deliver(queue, "q.done", "q.dead", "q.retrying", "q.running")
     queue.settle("w-1.0", succeeded(first), dead(second), retried(third, delay_ms=60_000))
     queue.enqueue("q.waiting")
@@ -125,7 +125,7 @@ async def test_pages_follow_each_other_without_gap_or_twin(queue: RawQueue, admi
         queue.dead_jobs = 5000
         entries = deliver(queue, *wanted)
         queue.settle("w-1.0", *((dead(e) if state == "dead" else succeeded(e)) for e in entries))
-        wanted = wanted[::-1]
+        wanted.reverse()
     found: list[str] = []
     after = ""
     while True:

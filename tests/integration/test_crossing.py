@@ -91,7 +91,7 @@ def test_the_error_history_travels_and_stays_in_order(queues: tuple[RawQueue, Ra
 def test_a_message_that_can_not_be_read_does_not_count_as_arrived(queues: tuple[RawQueue, RawQueue]) -> None:
     high, low = queues
     fields = depart(high)
-    with pytest.raises(Exception, match="msgpack|unpack|bad data|argument|input"):
+    with pytest.raises(Exception, match=r"Bad data format"):
         low.arrive({**fields, b"message": b"\xc1"}, "1-1")
     assert low.arrive(fields, "1-1") == 1
 
@@ -139,7 +139,9 @@ async def test_cancel_says_so_when_nobody_carries_the_job(queues: tuple[RawQueue
             await adapter.cancel(JOB)
 
 
-async def test_a_job_that_comes_back_is_found_on_its_first_queue(queues: tuple[RawQueue, RawQueue], redis_url: str) -> None:
+async def test_a_job_that_comes_back_is_found_on_its_first_queue(
+    queues: tuple[RawQueue, RawQueue], redis_url: str
+) -> None:
     high, low = queues
     low.arrive(depart(high), "1-1")
     high.client.delete(high.keys.outgoing)

@@ -237,7 +237,12 @@ def test_a_marked_job_is_cancelled_when_it_is_reclaimed(queue: RawQueue) -> None
 
 @pytest.mark.parametrize(
     "fields",
-    [{"x": "1"}, {"id": "q.x", "job": "J"}, {"id": "q.x", "job": "J", "args": "\x00", "meta": "no json"}, {b"\xff": b"\xfe"}],
+    [
+        {"x": "1"},
+        {"id": "q.x", "job": "J"},
+        {"id": "q.x", "job": "J", "args": "\x00", "meta": "no json"},
+        {b"\xff": b"\xfe"},
+    ],
     ids=["strange", "short", "meta", "bytes"],
 )
 def test_a_malformed_entry_survives_reclaim_and_release(queue: RawQueue, fields: dict[str, str]) -> None:
@@ -327,6 +332,7 @@ def test_what_who_leaves_still_holds_is_reclaimed_at_once(queue: RawQueue) -> No
     queue.enqueue("q.x", route="-5")
     queue.read("a", lane="p-5")
     assert queue.leave("a") == 1
+    assert lease_of(queue, "a") == 0
     assert queue.renew("a") == "lost"
     assert queue.reclaim("b")[1] == b"a"
     assert [entry.id for entry in queue.read("b", lane="returned")] == ["q.x"]

@@ -15,11 +15,12 @@ from aiojobs_rt.core.message import new_job_id
 from aiojobs_rt.errors import EnqueueError, QueueFullError
 from tests.support.proxy import Proxy
 from tests.support.raw_queue import RawQueue, retried, succeeded
-from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.redis_server import RedisServer
 
 
 @pytest.fixture
@@ -77,7 +78,9 @@ def test_a_settle_sent_again_gets_its_first_answer(queue: RawQueue) -> None:
 # -- the enqueuer ----------------------------------------------------------------------------------
 
 
-async def test_a_lost_reply_makes_no_second_job_even_when_the_first_has_run(plain: RawQueue, redis_server: RedisServer) -> None:
+async def test_a_lost_reply_makes_no_second_job_even_when_the_first_has_run(
+    plain: RawQueue, redis_server: RedisServer
+) -> None:
     plain.register("w")
     async with Proxy(redis_server.port) as proxy, RedisAdapter(proxy.url) as adapter:
         assert await adapter.enqueue([envelope()]) == [True]  # connected, and the script is known
@@ -115,7 +118,9 @@ async def hurt(how: str, proxy: Proxy, queue: RawQueue) -> None:
             asyncio.get_running_loop().call_later(0.1, lambda: asyncio.ensure_future(proxy.accept()))
 
 
-@pytest.mark.parametrize("how", ["eaten", "silent", "flush", "flush and eaten", "reset", "half close", "kill", "refuse"])
+@pytest.mark.parametrize(
+    "how", ["eaten", "silent", "flush", "flush and eaten", "reset", "half close", "kill", "refuse"]
+)
 async def test_whatever_happens_to_the_connection_each_job_is_enqueued_once(
     plain: RawQueue, redis_server: RedisServer, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +135,9 @@ async def test_whatever_happens_to_the_connection_each_job_is_enqueued_once(
     assert found[1:] == [one.id for one in envelopes]
 
 
-async def test_a_black_hole_that_passes_is_survived(plain: RawQueue, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_black_hole_that_passes_is_survived(
+    plain: RawQueue, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("aiojobs_rt.adapters.redis.enqueuer.CALL_TIMEOUT", 0.2)
     async with Proxy(redis_server.port) as proxy, RedisAdapter(proxy.url) as adapter:
         await adapter.enqueue([envelope()])

@@ -87,7 +87,9 @@ async def test_an_entry_whose_reply_was_lost_is_run_by_its_worker(
 
 
 @pytest.mark.parametrize("route", ["", "5"], ids=["main", "priority"])
-async def test_an_entry_that_came_after_the_look_is_found_by_the_count(queue: RawQueue, redis_url: str, route: str) -> None:
+async def test_an_entry_that_came_after_the_look_is_found_by_the_count(
+    queue: RawQueue, redis_url: str, route: str
+) -> None:
     """No connection broke here: Redis has more pending for this worker than it holds, in two beats running."""
     async with RedisAdapter(redis_url) as adapter, working(adapter, lease=3.0) as worker:
         consumer = worker._state.queues["q"].consumer

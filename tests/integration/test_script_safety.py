@@ -40,7 +40,7 @@ def outgoing(queue: RawQueue) -> dict[bytes, bytes]:
     return result
 
 
-def prepare(queue: RawQueue, name: str) -> Callable[[], Any]:  # noqa: C901 - a table
+def prepare(queue: RawQueue, name: str) -> Callable[[], Any]:
     """Bring the queue to where the script has something to do; how to call it."""
     match name:
         case "enqueue":
@@ -166,7 +166,11 @@ def test_a_key_of_another_type_leaves_nothing_half_done(redis_url: str, name: st
 def wrong_type(queue: RawQueue, key: str) -> None:
     kind = queue.client.type(key)
     queue.client.delete(key)
-    if kind == b"string" or key in (queue.keys.grace, queue.keys.result + JOB, queue.keys.moved + JOB) or ":call:" in key:
+    if (
+        kind == b"string"
+        or key in (queue.keys.grace, queue.keys.result + JOB, queue.keys.moved + JOB)
+        or ":call:" in key
+    ):
         queue.client.rpush(key, "x")
     else:
         queue.client.set(key, "x")
@@ -220,13 +224,29 @@ def test_a_settle_with_a_key_of_another_type_loses_no_job(redis_url: str, verb: 
         queue.client.flushall()
 
 
+def test_a_settle_with_one_lane_of_another_type_settles_nothing_of_the_others(redis_url: str) -> None:
+    with RawQueue(redis_url) as queue:
+        queue.register("w")
+        queue.enqueue("q.a")
+        queue.enqueue("q.b", route="5")
+        (one,), (two,) = queue.read("w"), queue.read("w", lane="p5")
+        wrong_type(queue, queue.keys.lane("p5"))
+        before = queue.snapshot()
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            queue.settle("w", succeeded(one), succeeded(two))
+        assert queue.snapshot() == before
+        queue.client.flushall()
+
+
 def whereabouts(queue: RawQueue) -> str:
     k = queue.keys
     for name, key in (("retries", k.retries), ("scheduled", k.scheduled), ("dead", k.dead)):
         if queue.client.type(key) == b"zset" and queue.client.zscore(key, JOB) is not None:
             assert queue.client.hexists(k.parked, JOB)
             return name
-    if queue.client.type(k.outgoing) == b"stream" and any(f[b"id"] == JOB.encode() for _, f in queue.client.xrange(k.outgoing)):
+    if queue.client.type(k.outgoing) == b"stream" and any(
+        f[b"id"] == JOB.encode() for _, f in queue.client.xrange(k.outgoing)
+    ):
         return "outgoing"
     place = queue.client.hget(k.index, JOB)
     if place is None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from aiojobs_rt import Job, retry_on
@@ -37,16 +38,18 @@ class Nap(FaultJob):
         self.write("end", str(number))
 
 
-class Tidy(FaultJob):
-    """Sleeps long, and tidies up with an await when it is cancelled."""
+class Gated(FaultJob):
+    """Ends when a file is there; tidies up with an await when it is cancelled."""
 
-    async def perform(self, seconds: float = 60.0) -> None:
+    async def perform(self, gate: str) -> None:
         self.write("start")
         try:
-            await asyncio.sleep(seconds)
-        finally:
+            while not Path(gate).exists():  # noqa: ASYNC240 - quick enough
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
             await asyncio.sleep(0.05)
             self.write("note", "tidied up")
+            raise
         self.write("end")
 
 

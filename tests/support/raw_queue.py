@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import redis
+from redis.exceptions import NoScriptError
 
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys
 from aiojobs_rt.adapters.redis.scripts import script
@@ -45,14 +46,14 @@ class RawQueue:
     """`with RawQueue(url) as queue:`. Call numbers count up by themselves unless given."""
 
     def __init__(self, url: str, name: str = "q", *, recent: int = 100, dead_jobs: int = 1000) -> None:
-        self.client = redis.Redis.from_url(url)
+        self.client: Any = redis.Redis.from_url(url)  # its commands are typed for replies of every kind
         self.name = name
         self.keys = queue_keys(PREFIX, name)
         self.recent = recent
         self.dead_jobs = dead_jobs
         self._numbers: dict[str, int] = {}
 
-    def __enter__(self) -> RawQueue:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,12 +63,14 @@ class RawQueue:
         found = script(name)
         try:
             return self.client.execute_command("EVALSHA", found.sha, len(keys), *keys, *arguments)
-        except redis.exceptions.NoScriptError:
+        except NoScriptError:
             return self.client.execute_command("EVAL", found.source, len(keys), *keys, *arguments)
 
     # -- producers -------------------------------------------------------------------------------
 
-    def enqueue(self, *ids: str, route: str = "", number: int | None = None, by: str = "producer", args: str = "{}") -> bytes:
+    def enqueue(
+        self, *ids: str, route: str = "", number: int | None = None, by: str = "producer", args: str = "{}"
+    ) -> bytes:
         return self.enqueue_routed(*((id_, route) for id_ in ids), number=number, by=by, args=args)
 
     def enqueue_routed(
@@ -128,7 +131,9 @@ class RawQueue:
         if not reply:
             return []
         (found,) = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply]
-        entries = found[0] if found and isinstance(found[0], list) and found[0] and isinstance(found[0][0], tuple) else found
+        entries = (
+            found[0] if found and isinstance(found[0], list) and found[0] and isinstance(found[0][0], tuple) else found
+        )
         return [
             Entry(lane, entry, tuple(part for pair in fields.items() for part in pair)) for entry, fields in entries
         ]
@@ -158,7 +163,9 @@ class RawQueue:
             k.stream, k.index, k.workers, k.grace, k.lanes, k.cancelled, k.parked, k.dead, k.recent, k.stats, k.errors,
             k.wake, k.call, k.result,
         )  # fmt: skip
-        return self.run("reclaim", keys, (CHANNEL, self.name, me, limit, self.recent, self.dead_jobs, DEAD_AGE_MS, most))
+        return self.run(
+            "reclaim", keys, (CHANNEL, self.name, me, limit, self.recent, self.dead_jobs, DEAD_AGE_MS, most)
+        )
 
     def promote(self, *, limit: int = 500) -> int:
         k = self.keys

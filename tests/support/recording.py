@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from aiojobs_rt.adapters.base import Ended
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.execution import Halt, Runtime, execute
-from aiojobs_rt.core.message import parse
+from aiojobs_rt.core.message import JobMessage, parse
+from aiojobs_rt.core.outcome import Dead, Retried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aiojobs_rt.adapters.base import Envelope, Status
-    from aiojobs_rt.core.message import JobMessage
     from aiojobs_rt.core.outcome import Outcome
+    from aiojobs_rt.job import Job
 
 NOW_MS = 1_795_314_296_123
 
@@ -61,9 +64,29 @@ def as_message(envelope: Envelope, *, at_ms: int = NOW_MS) -> JobMessage:
     return parse(envelope.id.encode(), envelope.job.encode(), envelope.args, meta, queue=envelope.queue)
 
 
+def message_of(job: type[Job], args: bytes = b"{}", **fields: Any) -> JobMessage:
+    """A message of this class, enqueued a second ago; `fields` as JobMessage has them."""
+    given: dict[str, Any] = {"queue": "default", "enqueued_at_ms": NOW_MS - 1000, **fields}
+    return JobMessage("default.abc", job.name, args, **given)
+
+
 def runtime(*, now_ms: int = NOW_MS, states: dict[Any, Any] | None = None) -> Runtime:
     """A worker's, at an instant."""
     return Runtime(worker="host-1", now_ms=lambda: now_ms, states=states or {})
+
+
+async def outcome_of(job: type[Job], args: bytes = b"{}", *, now_ms: int = NOW_MS, **fields: Any) -> Outcome:
+    """What becomes of a message of this class that nobody interrupts."""
+    outcome = await execute(message_of(job, args, **fields), job, Halt(), runtime(now_ms=now_ms))
+    assert outcome is not None
+    return outcome
+
+
+def record_of(outcome: Outcome | None) -> dict[str, Any]:
+    """The error's record of a failed run."""
+    assert isinstance(outcome, Retried | Dead)
+    found: dict[str, Any] = orjson.loads(outcome.error)
+    return found
 
 
 async def run(message: JobMessage, *, halt: Halt | None = None, using: Runtime | None = None) -> Outcome | None:

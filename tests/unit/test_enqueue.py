@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 carried = RecordingAdapter()
 
 
-class Mail(Job):
+class WelcomeMail(Job):
     adapter = carried
     queue = "mailers"
     priority = 2
@@ -50,45 +50,51 @@ async def enqueued(later: Any) -> Envelope:
 
 
 async def test_an_envelope_holds_the_job_as_its_class_says() -> None:
-    envelope = await enqueued(Mail.perform_later(42, template="hi"))
-    assert (envelope.queue, envelope.job, envelope.args) == ("mailers", "Mail", b'{"user_id":42,"template":"hi"}')
+    envelope = await enqueued(WelcomeMail.perform_later(42, template="hi"))
+    assert (envelope.queue, envelope.job, envelope.args) == (
+        "mailers",
+        "WelcomeMail",
+        b'{"user_id":42,"template":"hi"}',
+    )
     assert (envelope.priority, envelope.delay_ms, envelope.due_ms) == (2, 0, 0)
     assert envelope.id.startswith("mailers.")
     assert len(envelope.id) == len("mailers.") + 22
     assert as_message(envelope).priority == 2
-    again = await enqueued(Mail.perform_later(42, template="hi"))
+    again = await enqueued(WelcomeMail.perform_later(42, template="hi"))
     assert again.id != envelope.id
 
 
 @pytest.mark.acceptance(20)
 async def test_set_takes_queue_wait_and_priority_together() -> None:
-    envelope = await enqueued(Mail.set(queue="low", wait=1.5, priority=-7).perform_later(1))
+    envelope = await enqueued(WelcomeMail.set(queue="low", wait=1.5, priority=-7).perform_later(1))
     assert (envelope.queue, envelope.delay_ms, envelope.priority) == ("low", 1500, -7)
     assert envelope.id.startswith("low.")
     due = datetime(2030, 1, 1, tzinfo=UTC)
-    envelope = await enqueued(Mail.set(queue="low", wait_until=due, priority=0).perform_later(1))
+    envelope = await enqueued(WelcomeMail.set(queue="low", wait_until=due, priority=0).perform_later(1))
     assert (envelope.queue, envelope.due_ms, envelope.priority) == ("low", 1_893_456_000_000, 0)
     assert as_message(envelope).priority == 0
 
 
 async def test_set_does_not_change_the_class_and_may_be_used_again() -> None:
-    low = Mail.set(queue="low")
+    low = WelcomeMail.set(queue="low")
     assert (await enqueued(low.perform_later(1))).queue == "low"
     assert (await enqueued(low.perform_later(2))).queue == "low"
-    assert (await enqueued(Mail.perform_later(1))).queue == "mailers"
+    assert (await enqueued(WelcomeMail.perform_later(1))).queue == "mailers"
 
 
 async def test_options_of_one_job_travel_with_it() -> None:
-    configured = Mail.set(timeout=timedelta(minutes=1), max_attempts=3, keep_result=0, expires_in=0.5)
+    configured = WelcomeMail.set(timeout=timedelta(minutes=1), max_attempts=3, keep_result=0, expires_in=0.5)
     message = as_message(await enqueued(configured.perform_later(1)))
     assert message.options == {"timeout": 60_000, "max_attempts": 3, "keep_result": 0, "expires_in": 500}
-    assert as_message(await enqueued(Mail.perform_later(1))).options == {}
+    assert as_message(await enqueued(WelcomeMail.perform_later(1))).options == {}
 
 
 async def test_a_delay_is_a_number_of_seconds_or_a_timedelta() -> None:
-    assert (await enqueued(Mail.set(wait=0).perform_later(1))).delay_ms == 0
-    assert (await enqueued(Mail.set(wait=2).perform_later(1))).delay_ms == 2000
-    assert (await enqueued(Mail.set(wait=timedelta(days=7, milliseconds=3)).perform_later(1))).delay_ms == 604_800_003
+    assert (await enqueued(WelcomeMail.set(wait=0).perform_later(1))).delay_ms == 0
+    assert (await enqueued(WelcomeMail.set(wait=2).perform_later(1))).delay_ms == 2000
+    assert (
+        await enqueued(WelcomeMail.set(wait=timedelta(days=7, milliseconds=3)).perform_later(1))
+    ).delay_ms == 604_800_003
 
 
 @pytest.mark.acceptance(19)
@@ -104,19 +110,21 @@ def test_an_instant_of_any_zone_is_exact_to_the_millisecond_and_never_early(
 ) -> None:
     aware = when.replace(tzinfo=zone, fold=fold)
     since = aware.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    due_ms = Mail.set(wait_until=aware).bind(1).due_ms
+    due_ms = WelcomeMail.set(wait_until=aware).bind(1).due_ms
     assert timedelta(0) <= timedelta(milliseconds=due_ms) - since < timedelta(milliseconds=1)
 
 
 async def test_an_instant_before_the_epoch_means_now_and_not_never() -> None:
-    envelope = await enqueued(Mail.set(wait_until=datetime(1969, 12, 31, tzinfo=UTC)).perform_later(1))
+    envelope = await enqueued(WelcomeMail.set(wait_until=datetime(1969, 12, 31, tzinfo=UTC)).perform_later(1))
     assert envelope.due_ms == 1
 
 
 @pytest.mark.acceptance(19)
 def test_a_naive_datetime_is_refused_saying_what_to_write() -> None:
-    with pytest.raises(ValueError, match=r"wait_until must be an aware datetime: 2030-01-01T00:00:00 names no instant.*UTC"):
-        Mail.set(wait_until=datetime(2030, 1, 1))  # noqa: DTZ001
+    with pytest.raises(
+        ValueError, match=r"wait_until must be an aware datetime: 2030-01-01T00:00:00 names no instant.*UTC"
+    ):
+        WelcomeMail.set(wait_until=datetime(2030, 1, 1))  # noqa: DTZ001
 
 
 @pytest.mark.parametrize(
@@ -146,13 +154,13 @@ def test_a_wrong_option_of_set_is_refused_at_once(
     options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        Mail.set(**options)
+        WelcomeMail.set(**options)
 
 
 async def test_wrong_arguments_are_refused_at_the_caller_in_the_words_of_a_call() -> None:
-    wrong: Any = Mail
+    wrong: Any = WelcomeMail
     for call, message in (
-        (lambda: wrong.perform_later(), r"Mail\.perform\(\) missing 1 required positional argument: 'user_id'"),
+        (wrong.perform_later, r"WelcomeMail\.perform\(\) missing 1 required positional argument: 'user_id'"),
         (lambda: wrong.perform_later(1, "a", "b"), "takes from 1 to 2 positional arguments but 3 were given"),
         (lambda: wrong.perform_later(1, wait=5), "unexpected keyword argument 'wait'"),
         (lambda: wrong.perform_later("x"), "user_id"),
@@ -165,33 +173,35 @@ async def test_wrong_arguments_are_refused_at_the_caller_in_the_words_of_a_call(
 
 async def test_a_payload_that_is_too_large_is_refused_with_its_size(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("AIOJOBS_RT_MAX_PAYLOAD", "1000")
-    assert len(Mail.bind(1, "x" * 970).args) <= 1000
-    with pytest.raises(PayloadTooLarge, match=r"Mail take 1,02\d bytes, more than max_payload \(1,000\): pass an id"):
-        await Mail.perform_later(1, "x" * 1000)
+    assert len(WelcomeMail.bind(1, "x" * 970).args) <= 1000
+    with pytest.raises(
+        PayloadTooLarge, match=r"WelcomeMail take 1,02\d bytes, more than max_payload \(1,000\): pass an id"
+    ):
+        await WelcomeMail.perform_later(1, "x" * 1000)
     assert carried.calls == []
     assert issubclass(PayloadTooLarge, EnqueueError)
 
 
 @pytest.mark.acceptance(72)
 def test_the_default_limit_is_128_kib() -> None:
-    Mail.bind(1, "x" * (131_072 - 40))
+    WelcomeMail.bind(1, "x" * (131_072 - 40))
     with pytest.raises(PayloadTooLarge, match=r"131,072.*AIOJOBS_RT_MAX_PAYLOAD"):
-        Mail.bind(1, "x" * 131_072)
+        WelcomeMail.bind(1, "x" * 131_072)
 
 
 async def test_the_handle_says_when_the_job_was_there_already() -> None:
     carried.enqueued = False
     try:
-        assert not (await Mail.perform_later(1)).enqueued
+        assert not (await WelcomeMail.perform_later(1)).enqueued
     finally:
         carried.enqueued = True
-    assert (await Mail.perform_later(1)).enqueued
+    assert (await WelcomeMail.perform_later(1)).enqueued
 
 
 # -- expiry counts from when the job is due ------------------------------------------------------
 
 
-class Expires(Job):
+class ExpiringMail(Job):
     adapter = carried
     expires_in = 10
 
@@ -207,25 +217,28 @@ class Expires(Job):
     ],
 )
 async def test_expiry_counts_from_when_the_job_is_due(options: dict[str, Any], due_ms: int) -> None:
-    message = as_message(await enqueued(Expires.set(**options).perform_later()))
+    message = as_message(await enqueued(ExpiringMail.set(**options).perform_later()))
     assert await run(message, using=runtime(now_ms=due_ms + 10_000)) is SUCCEEDED
     late = await run(message, using=runtime(now_ms=due_ms + 10_001))
     assert late == Discarded("expired: not started within 10 s of its time")
 
 
 async def test_the_delay_of_a_job_travels_only_when_it_can_expire() -> None:
-    assert (await enqueued(Mail.set(wait=60, priority=0).perform_later(1))).meta == b"}"
-    assert (await enqueued(Expires.perform_later())).meta == b"}"
-    assert as_message(await enqueued(Expires.set(wait=60).perform_later())).extra == {"delay": 60_000}
-    own = as_message(await enqueued(Mail.set(wait=60, expires_in=5).perform_later(1)))
+    assert (await enqueued(WelcomeMail.set(wait=60, priority=0).perform_later(1))).meta == b"}"
+    assert (await enqueued(ExpiringMail.perform_later())).meta == b"}"
+    assert as_message(await enqueued(ExpiringMail.set(wait=60).perform_later())).extra == {"delay": 60_000}
+    own = as_message(await enqueued(WelcomeMail.set(wait=60, expires_in=5).perform_later(1)))
     assert (own.extra, own.options) == ({"delay": 60_000}, {"expires_in": 5000})
 
 
 # -- many jobs -----------------------------------------------------------------------------------
 
 
-class Other(Job):
-    adapter = RecordingAdapter()
+elsewhere = RecordingAdapter()
+
+
+class CarriedElsewhere(Job):
+    adapter = elsewhere
     keep_result = 60
 
     async def perform(self) -> int:
@@ -233,7 +246,7 @@ class Other(Job):
 
 
 async def test_many_jobs_go_out_in_slices_in_order() -> None:
-    handles = await perform_all_later(Mail.bind(number) for number in range(2 * SLICE + 5))
+    handles = await perform_all_later(WelcomeMail.bind(number) for number in range(2 * SLICE + 5))
     assert carried.calls == [SLICE, SLICE, 5]
     assert [envelope.args for envelope in carried.envelopes] == [b'{"user_id":%d}' % n for n in range(2 * SLICE + 5)]
     assert [handle.id for handle in handles] == [envelope.id for envelope in carried.envelopes]
@@ -242,36 +255,36 @@ async def test_many_jobs_go_out_in_slices_in_order() -> None:
 
 async def test_many_jobs_may_be_of_any_class_queue_delay_and_adapter() -> None:
     bound: Sequence[Bound[Any]] = [
-        Mail.bind(1),
-        Other.bind(),
-        Mail.set(wait=5, queue="low").bind(2),
-        Other.set(priority=1).bind(),
+        WelcomeMail.bind(1),
+        CarriedElsewhere.bind(),
+        WelcomeMail.set(wait=5, queue="low").bind(2),
+        CarriedElsewhere.set(priority=1).bind(),
     ]
     handles = await perform_all_later(bound)
     assert [handle.queue for handle in handles] == ["mailers", "default", "low", "default"]
     assert [envelope.queue for envelope in carried.envelopes] == ["mailers", "low"]
-    assert [envelope.priority for envelope in Other.adapter.envelopes] == [0, 1]
+    assert [envelope.priority for envelope in elsewhere.envelopes] == [0, 1]
     assert handles[0].id == carried.envelopes[0].id
-    assert handles[3].id == Other.adapter.envelopes[1].id
+    assert handles[3].id == elsewhere.envelopes[1].id
     assert await perform_all_later([]) == []
 
 
 async def test_a_bound_job_may_be_enqueued_twice() -> None:
-    bound = Mail.bind(1)
+    bound = WelcomeMail.bind(1)
     first, second = await perform_all_later([bound, bound])
     assert first.id != second.id
 
 
 async def test_one_wrong_job_among_many_raises_before_anything_is_sent() -> None:
-    wrong: Any = Mail
+    wrong: Any = WelcomeMail
     with pytest.raises(InvalidArguments):
         await perform_all_later(wrong.bind(user) for user in (1, "x", 3))
     with pytest.raises(TypeError, match=r"takes bound jobs.*got a dict, and enqueued nothing"):
-        await perform_all_later([Mail.bind(1), {}])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match="got the class Mail"):
-        await perform_all_later([Mail])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
+        await perform_all_later([WelcomeMail.bind(1), {}])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="got the class WelcomeMail"):
+        await perform_all_later([WelcomeMail])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match=r"got a coroutine \(write bind in the place of perform_later\)"):
-        await perform_all_later([Mail.bind(1), wrong.perform_later(2)])
+        await perform_all_later([WelcomeMail.bind(1), wrong.perform_later(2)])
     assert carried.calls == []
 
 
@@ -284,7 +297,7 @@ def test_the_adapter_is_the_classes_own_else_the_default_one(environment: pytest
     class Plain(Job):
         async def perform(self) -> None: ...
 
-    assert adapter_of(Mail) is carried
+    assert adapter_of(WelcomeMail) is carried
     assert isinstance(adapter_of(Plain), RedisAdapter)
     assert adapter_of(Plain) is default_adapter()
     assert "example.invalid" in repr(default_adapter())

@@ -7,10 +7,24 @@ import sys
 import aiojobs_rt
 from aiojobs_rt import errors
 
-CONTRACT = """
-    Job JobHandle perform_all_later retry_on discard_on rescue_from RedisAdapter Worker
-    Retry Discard Snooze RecordNotFound DeserializationError polynomially_longer exponentially_longer Bound
-""".split()
+CONTRACT = [
+    "Job",
+    "JobHandle",
+    "perform_all_later",
+    "retry_on",
+    "discard_on",
+    "rescue_from",
+    "RedisAdapter",
+    "Worker",
+    "Retry",
+    "Discard",
+    "Snooze",
+    "RecordNotFound",
+    "DeserializationError",
+    "polynomially_longer",
+    "exponentially_longer",
+    "Bound",
+]
 """The import line of the public contract, and what its semantics name beside it, as far as it is built."""
 
 NOT_PUBLIC = {"Directive", "unwrap"}

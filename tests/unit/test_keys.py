@@ -4,14 +4,7 @@ import re
 
 import pytest
 
-from aiojobs_rt.adapters.redis.keys import (
-    QueueKeys,
-    control_channel,
-    is_permanent,
-    queue_keys,
-    queues_key,
-    worker_key,
-)
+from aiojobs_rt.adapters.redis.keys import QueueKeys, control_channel, is_permanent, queue_keys, queues_key, worker_key
 
 TEMPORARY = {"call", "grace", "wake", "result", "errors", "moved", "arrived"}
 
@@ -46,7 +39,14 @@ def test_names_outside_a_queue() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["aiojobs:{q}:stream:nonsense", "aiojobs:{q}:stats:20000", "aiojobs:{q}:streams", "aiojobs:q:stream", "stream", "aiojobs:{q}:result:q.x"],
+    [
+        "aiojobs:{q}:stream:nonsense",
+        "aiojobs:{q}:stats:20000",
+        "aiojobs:{q}:streams",
+        "aiojobs:q:stream",
+        "stream",
+        "aiojobs:{q}:result:q.x",
+    ],
 )
 def test_other_names_are_not_permanent(key: str) -> None:
     assert not is_permanent(key)

@@ -21,6 +21,7 @@ from aiojobs_rt.policies import (
     polynomially_longer,
     run_callback,
 )
+from tests.support.naming import stable_id
 
 # Plain classes stand in for jobs: a declaration needs nothing of Job.
 retry_on: Any = policies.retry_on
@@ -430,7 +431,7 @@ async def later(job: Reporter, error: BaseException) -> str:
     return await job.note_later(error)
 
 
-@pytest.mark.parametrize("callback", ["note", "note_later", Reporter.note, later], ids=str)
+@pytest.mark.parametrize("callback", ["note", "note_later", Reporter.note, later], ids=stable_id)
 async def test_a_callback_is_a_name_or_a_function_sync_or_async(callback: Any) -> None:
     job, error = Reporter(), FlakyError()
     assert await run_callback(callback, job, error) == "noted"

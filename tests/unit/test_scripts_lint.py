@@ -13,10 +13,40 @@ from aiojobs_rt.adapters.redis import scripts
 LUA = Path(aiojobs_rt.adapters.redis.__file__ or "").parent / "lua"
 FILES = sorted(LUA.rglob("*.lua"))
 SCRIPTS = sorted(LUA.glob("*.lua"))
-WRITES = (
-    "XADD XACK XDEL XTRIM XGROUP ZADD ZREM HSET HSETNX HDEL HINCRBY SET SADD SREM DEL UNLINK EXPIRE PEXPIRE LPUSH RPUSH LTRIM "
-    "INCR HMSET SETEX PSETEX ZINCRBY ZPOPMIN ZREMRANGEBYSCORE ZREMRANGEBYRANK RENAME RPOPLPUSH LMOVE"
-).split()
+WRITES = [
+    "XADD",
+    "XACK",
+    "XDEL",
+    "XTRIM",
+    "XGROUP",
+    "ZADD",
+    "ZREM",
+    "HSET",
+    "HSETNX",
+    "HDEL",
+    "HINCRBY",
+    "SET",
+    "SADD",
+    "SREM",
+    "DEL",
+    "UNLINK",
+    "EXPIRE",
+    "PEXPIRE",
+    "LPUSH",
+    "RPUSH",
+    "LTRIM",
+    "INCR",
+    "HMSET",
+    "SETEX",
+    "PSETEX",
+    "ZINCRBY",
+    "ZPOPMIN",
+    "ZREMRANGEBYSCORE",
+    "ZREMRANGEBYRANK",
+    "RENAME",
+    "RPOPLPUSH",
+    "LMOVE",
+]
 WRITE = re.compile(rf"redis\.p?call\('({'|'.join(WRITES)})'")
 HEADER = re.compile(r"^-- KEYS  .+?^-- Returns ", re.DOTALL | re.MULTILINE)
 FIRST_WRITE = re.compile(r"First write: ([A-Z, or]+)\.")
@@ -39,7 +69,9 @@ def code(path: Path) -> str:
 
 
 def opening(path: Path) -> str:
-    return "\n".join(line for line in path.read_text().splitlines() if line.startswith("--") and not line.startswith("--@"))
+    return "\n".join(
+        line for line in path.read_text().splitlines() if line.startswith("--") and not line.startswith("--@")
+    )
 
 
 def test_the_linter_sees_all_scripts() -> None:
@@ -76,7 +108,10 @@ def test_key_types_are_checked_before_the_first_write(path: Path) -> None:
         return
     text = re.sub(r"^(?:local )?function .*?^end$", "", code(path), flags=re.DOTALL | re.MULTILINE)
     writes = [match.start() for match in WRITE.finditer(text)]
-    writes += [match.start() for match in re.finditer(r"\b(push|later|bury|note_error|remember\w*|trim_dead|add_counts)\(", text)]
+    writes += [
+        match.start()
+        for match in re.finditer(r"\b(push|later|bury|note_error|remember\w*|trim_dead|add_counts)\(", text)
+    ]
     guard = text.find("guard(")
     assert 0 <= guard < min(writes), f"{path.name} writes before it has checked its keys"
 

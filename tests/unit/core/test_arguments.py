@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from pydantic import (
@@ -35,6 +35,7 @@ from typing_extensions import TypedDict, Unpack
 from aiojobs_rt.core.arguments import MAX_DEPTH, Arguments, Result, Unresolved, explain
 from aiojobs_rt.core.equality import same
 from aiojobs_rt.errors import InvalidArguments, InvalidJob
+from tests.support.naming import stable_id
 
 T = TypeVar("T")
 INVALID_UTF8 = b"\xff\x00\xfe"
@@ -144,7 +145,7 @@ class Box(BaseModel, Generic[T]):
 UserId = NewType("UserId", int)
 INNER: Inner = {"raw": INVALID_UTF8, "many": [INVALID_UTF8, b""], "score": -math.inf}
 MODEL = Model(inner=INNER)
-UUID_1 = uuid4()
+UUID_1 = UUID("a4a913f2-372e-4985-8b41-641b0ab05a96")
 MOMENT = datetime.fromisoformat("2024-02-29T01:02:03.456789")
 
 
@@ -261,7 +262,7 @@ def there_and_back(annotation: Any, value: Any) -> Any:
         (Annotated[int, Field(default=5)], 2),
         (list[dict[str, tuple[set[bytes], ...]]], [{"a": ({INVALID_UTF8},)}]),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_what_arrives_is_what_was_sent(annotation: Any, value: Any) -> None:
     assert same(there_and_back(annotation, value), value)
@@ -525,7 +526,7 @@ def test_a_message_never_repeats_the_value(annotation: Any, value: Any) -> None:
         (Box, r"give its type variables types: Box\[int\]"),
         (list[T], "type variable"),  # type: ignore[valid-type]
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_an_annotation_that_can_not_travel_is_refused_with_what_to_write(annotation: Any, words: str) -> None:
     with pytest.raises(InvalidJob, match=words) as caught:
@@ -717,7 +718,7 @@ def test_a_million_wrong_items_are_refused_without_listing_them() -> None:
         (JsonValue, {"a": ["\ud800"]}),
         (Model, Model.model_construct(secret=SecretStr("\ud800"))),
     ],
-    ids=ascii,
+    ids=stable_id,
 )
 def test_a_lone_surrogate_is_refused_naming_the_parameter(annotation: Any, value: Any) -> None:
     with pytest.raises(InvalidArguments, match="value") as caught:
@@ -803,7 +804,7 @@ class Identity:
             Identity(3),
         ),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_the_round_trip_check_names_the_parameter_that_changes(annotation: Any, value: Any) -> None:
     arguments = arguments_of(annotation)
@@ -873,7 +874,7 @@ def result_of(annotation: Any) -> Result:
         (dict, {"a": [1]}),
         (Any, {"a": [1, None]}),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_a_result_arrives_as_it_was_returned(annotation: Any, value: Any) -> None:
     result = result_of(annotation)
@@ -891,7 +892,7 @@ def test_an_unannotated_result_is_plain_json() -> None:
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [(int, "hunter2"), (Any, object()), (Any, "\ud800"), (Any, nested(100)), (None, 1)],
-    ids=ascii,
+    ids=stable_id,
 )
 def test_a_result_that_has_no_json_is_refused(annotation: Any, value: Any) -> None:
     with pytest.raises(InvalidArguments, match="SendWelcome: its result") as caught:

@@ -62,7 +62,7 @@ def test_zero_is_refused_where_a_duration_must_be_positive() -> None:
         to_ms(0, what="timeout", positive=True)
 
 
-@given(st.integers(min_value=-(10**14), max_value=10**14))
+@given(st.integers(min_value=-6 * 10**13, max_value=10**14))
 def test_a_whole_millisecond_is_kept_exactly(ms: int) -> None:
     instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
     assert instant_to_ms(instant, what="at") == ms
@@ -83,8 +83,11 @@ def test_the_ends_of_the_calendar_are_instants_too() -> None:
 
 def test_an_instant_must_be_an_aware_datetime() -> None:
     class NoOffset(tzinfo):
-        def utcoffset(self, dt: datetime | None, /) -> None:
-            return None
+        def utcoffset(self, dt: datetime | None, /) -> None: ...
+
+        def dst(self, dt: datetime | None, /) -> None: ...
+
+        def tzname(self, dt: datetime | None, /) -> None: ...
 
     for naive in (datetime(2030, 1, 1), datetime(2030, 1, 1, tzinfo=NoOffset())):  # noqa: DTZ001
         with pytest.raises(ValueError, match="names no instant"):

@@ -32,7 +32,12 @@ def test_durations_of_a_class_are_milliseconds() -> None:
         expires_in = None
 
     options = Options.of(Timed)
-    assert (options.timeout_ms, options.retry_for_ms, options.keep_ms, options.expires_ms) == (1, 172_800_000, 60_000, 0)
+    assert (options.timeout_ms, options.retry_for_ms, options.keep_ms, options.expires_ms) == (
+        1,
+        172_800_000,
+        60_000,
+        0,
+    )
 
 
 def test_a_wrong_attribute_is_named_with_its_class() -> None:

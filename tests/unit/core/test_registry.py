@@ -110,9 +110,11 @@ def test_local_classes_of_a_name_make_way_for_each_other() -> None:
 
 
 def test_a_local_class_makes_way_for_a_modules_but_does_not_take_its_name(modules: Any) -> None:
-    def local() -> None:
+    def local() -> type[Job]:
         class Twin(Job):
             async def perform(self) -> None: ...
+
+        return Twin
 
     local()
     real = modules("one")
