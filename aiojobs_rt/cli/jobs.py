@@ -53,7 +53,9 @@ def list_(
     async def look(admin: Admin) -> tuple[list[JobSummary], str, bool]:
         found: list[JobSummary] = []
         page = JobPage((), "")
-        lists = [(name, each) for name in ([queue] if queue else await admin.queue_names()) for each in states]
+        lists: list[tuple[str, ListedState]] = [
+            (name, each) for name in ([queue] if queue else await admin.queue_names()) for each in states
+        ]
         for number, (name, each) in enumerate(lists, start=1):
             page = await admin.jobs(name, each, job=job, limit=limit - len(found), after=after)
             found += page.jobs

@@ -274,8 +274,9 @@ class Fetcher:
         held = served.held[lane]
         deliveries: list[Delivery] = []
         for entry, fields in entries:
-            delivery = held[entry] = Delivery(served, lane, entry, fields or [], since)
-            deliveries.append(delivery)
+            if entry not in held:  # else its group was made again, and it is here already: one run, one outcome
+                delivery = held[entry] = Delivery(served, lane, entry, fields or [], since)
+                deliveries.append(delivery)
         if self._state.quiet:
             for delivery in deliveries:
                 self._settler.release(delivery)

@@ -250,8 +250,7 @@ class Heartbeat:
         for lane in lanes:
             arguments += (lane, "", "released")
         for delivery in deliveries:
-            job_id = delivery.fields[1] if len(delivery.fields) > 1 else b""
-            arguments += (lanes.index(delivery.lane) + 1, delivery.entry, job_id, b"", b"", b"", b"", b"")
+            arguments += (lanes.index(delivery.lane) + 1, delivery.entry, delivery.job_id, b"", b"", b"", b"", b"")
         self._evaluate(
             self._connect(),
             "settle",

@@ -37,6 +37,15 @@ class Delivery:
         self.gone = False
         self.message: JobMessage | None = None
 
+    @property
+    def job_id(self) -> str | bytes:
+        """The job's id; one made from the entry for what is no job, under which it is indexed, released and buried."""
+        if self.message is not None:
+            return self.message.id
+        if len(self.fields) == 8 and self.fields[0] == b"id":
+            return self.fields[1]
+        return f"{self.served.name}.malformed-{self.entry.decode()}"
+
     def read(self) -> JobMessage:
         """Its message.
 

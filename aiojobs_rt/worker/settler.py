@@ -88,7 +88,11 @@ class Settler:
         if delivery.gone:
             return
         self.unsettled += 1
-        if outcome is SUCCEEDED and (message := delivery.message) is not None and not (message.failures or message.extra):
+        if (
+            outcome is SUCCEEDED
+            and (message := delivery.message) is not None
+            and not (message.failures or message.extra)
+        ):
             verb: str = "succeeded"
             extra: tuple[Argument, ...] = ()
             record = self._record(delivery, verb, began, ended)
@@ -273,7 +277,7 @@ class _Queue:
             if kind is None:
                 kind = kinds[key] = len(kinds) + 1
                 head += key
-            body += (kind, delivery.entry, message.id if message is not None else fields[1], item.record)
+            body += (kind, delivery.entry, message.id if message is not None else delivery.job_id, item.record)
             if item.extra:
                 body += item.extra
         return [

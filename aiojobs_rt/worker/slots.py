@@ -229,7 +229,6 @@ class Slots:
             self._settler.put(delivery, Retried(message, 60_000, record), began, began, keep_meta=True)
             return
         reason = f"malformed message: {error}"
-        logger.error("job %s (%s) goes to the dead set: %s", job_id, job, reason)
         record = error_record("MalformedMessage", str(error), "", now_ms, self._runtime.worker)
         self._settler.put(delivery, Dead(message, reason, record), began, began, keep_meta=True)
 

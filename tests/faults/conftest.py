@@ -8,10 +8,11 @@ import pytest
 
 from aiojobs_rt import RedisAdapter
 from tests.support.jobs import FaultJob
+from tests.support.redis_server import RedisServer
 from tests.support.worker_process import Fleet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 
@@ -20,6 +21,27 @@ async def fleet(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Worker processes on this test process's Redis; jobs are enqueued there."""
     fleet = Fleet(redis_url, tmp_path)
     async with RedisAdapter(redis_url) as adapter:
+        monkeypatch.setattr(FaultJob, "adapter", adapter)
+        try:
+            yield fleet
+        finally:
+            fleet.close()
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A Redis with an append-only file that the test may kill, pause and fill."""
+    with RedisServer(appendonly=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def own_fleet(
+    own_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Fleet]:
+    """As `fleet`, on `own_server`."""
+    fleet = Fleet(own_server.url, tmp_path)
+    async with RedisAdapter(own_server.url, enqueue_timeout=20) as adapter:
         monkeypatch.setattr(FaultJob, "adapter", adapter)
         try:
             yield fleet

@@ -34,7 +34,7 @@ async def test_a_worker_that_comes_back_from_the_dead(fleet: Fleet, tmp_path: Pa
     await wait_until(lambda: "they run elsewhere" in zombie.log)
     await fleet.written("note", 1)
     later.touch()
-    await fleet.written("end", 2)
+    await fleet.written("end", 3)
     history = fleet.ledger.read()
     assert [(run.pid, run.executions) for run in history.runs_of(finishing.id)] == [(zombie.pid, 1), (other.pid, 2)]
     assert endless.id in {line.job_id for line in history.of("note") if line.pid == zombie.pid}, "it was cancelled"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter
 
 from aiojobs_rt import Job, JobHandle, RedisAdapter
 from aiojobs_rt.adapters.base import Envelope
+from aiojobs_rt.adapters.redis.connection import Endpoint, Wire
 from aiojobs_rt.core.message import new_job_id
 from aiojobs_rt.errors import ConfigurationError, EnqueueError, JobCancelled, JobFailed, ResultNotKept
 from tests.support.proxy import Proxy
@@ -361,6 +363,22 @@ async def test_status_survives_a_connection_that_was_cut_while_idle(queue: RawQu
         assert await adapter.status(JOB) == "queued"
         queue.client.client_kill_filter(_type="normal", skipme=True)
         assert await adapter.status(JOB) == "queued"
+
+
+def ended(reader: asyncio.StreamReader) -> bool:
+    return reader.at_eof() or reader.exception() is not None
+
+
+async def test_a_connection_that_was_closed_while_idle_costs_no_call(queue: RawQueue, redis_url: str) -> None:
+    """A Wire sends nothing twice: it has to notice before."""
+    wire = Wire(Endpoint(redis_url), "aiojobs_rt:test")
+    for kill in range(3):
+        assert await wire.call("PING") == b"PONG"
+        queue.client.client_kill_filter(_type="normal", skipme=True)
+        connection: Any = wire._connection
+        reader: asyncio.StreamReader = connection._reader
+        await wait_until(functools.partial(ended, reader), what=f"the end of connection {kill}")
+    await wire.close()
 
 
 async def test_result_waits_for_a_message_and_does_not_poll(queue: RawQueue, redis_url: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from redis.exceptions import ResponseError
 
-from aiojobs_rt import RedisAdapter
+from aiojobs_rt import Job, RedisAdapter, Worker
 from aiojobs_rt.admin import Admin, examine, examine_server
 from aiojobs_rt.errors import RedisUnavailable
 from tests.support.raw_queue import CHANNEL, ERROR, KEPT, RawQueue, dead, retried, succeeded
@@ -268,6 +270,32 @@ def test_a_repeated_revive_does_nothing_to_a_job_that_has_died_again(queue: RawQ
     assert queue.client.zcard(queue.keys.dead) == 1
 
 
+async def test_a_dead_job_that_succeeds_in_the_end_leaves_no_history(queue: RawQueue, admin: Admin) -> None:
+    class Mended(Job):
+        adapter = admin.adapter
+        queue = "q"
+        max_attempts = 1
+
+        async def perform(self) -> None:
+            if broken:
+                raise ValueError("not yet")
+
+    async def work() -> None:
+        async with asyncio.timeout(20):
+            await Worker(queues=["q"], adapter=admin.adapter, burst=True).run()
+
+    broken = True
+    handle = await Mended.perform_later()
+    await work()
+    assert await handle.status() == "dead"
+    broken = False
+    assert await admin.retry(handle.id) == "retried"
+    assert queue.client.exists(queue.keys.errors + handle.id)
+    await work()
+    assert await handle.status() == "succeeded"
+    assert not queue.leftovers()
+
+
 async def test_all_dead_jobs_of_a_queue_run_anew(queue: RawQueue, admin: Admin) -> None:
     entries = deliver(queue, *(f"q.{number}" for number in range(1100)))
     queue.dead_jobs = 5000
@@ -370,11 +398,12 @@ def test_revive_and_remove_do_nothing_when_a_key_is_of_another_type(queue: RawQu
     queue.client.delete(name)
     queue.client.set(name, "x", px=60_000)
     before = queue.snapshot()
-    calls = [lambda: remove(queue, JOB)] if key != "lanes" else []
-    calls += [lambda: [revive(queue, JOB, META)]] if key not in ("recent", "stats") else []
-    for call in calls:
-        with pytest.raises(Exception, match="WRONGTYPE"):
-            call()
+    if key != "lanes":
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            remove(queue, JOB)
+    if key not in ("recent", "stats"):
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            revive(queue, JOB, META)
     assert queue.snapshot() == before
 
 
@@ -393,7 +422,7 @@ async def test_workers_are_shown_with_what_they_said_last(queue: RawQueue, admin
         "started": 1000,
         "beat": 2000,
     }
-    queue.client.hset("aiojobs:worker:w-1", mapping=told)  # type: ignore[arg-type] # redis-py wants str | bytes
+    queue.client.hset("aiojobs:worker:w-1", mapping=told)
     queue.client.pexpire("aiojobs:worker:w-1", 60_000)
     alive, gone = await admin.workers()
     assert (alive.name, alive.state, alive.queues, alive.jobs) == ("w-1", "quiet", ("q",), 1)

@@ -249,6 +249,7 @@ def test_a_list_says_how_it_goes_on(shop: Callable[..., Any], redis_url: str) ->
         assert "There may be more: name --queue and --state" in shop("jobs", "list", "--limit", "3").stdout
 
 
+@pytest.mark.acceptance(36)
 def test_the_doctor_says_what_to_do_and_ends_with_1_on_an_error(folder: Path, redis_url: str) -> None:
     with RawQueue(redis_url, "default") as queue:
         arguments = ["doctor", "--redis-url", redis_url]
@@ -293,6 +294,7 @@ def test_a_refused_password_is_not_shown(shop: Callable[..., Any], redis_url: st
 # -- as a process ----------------------------------------------------------------------------------
 
 
+@pytest.mark.acceptance(11, 36, 55)
 def test_a_worker_runs_jobs_obeys_signals_and_ends_with_0(
     start: Callable[..., Command], shop: Callable[..., Any], folder: Path, redis_url: str
 ) -> None:
@@ -324,6 +326,7 @@ def test_a_worker_runs_jobs_obeys_signals_and_ends_with_0(
         assert queue.client.zcard(queue.keys.workers) == 0
 
 
+@pytest.mark.acceptance(22, 36)
 def test_a_second_signal_stops_at_once_and_an_idle_queue_is_named(
     start: Callable[..., Command], shop: Callable[..., Any], folder: Path
 ) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.raw_queue import Entry, RawQueue, released, retried, snoozed, succeeded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 JOB = "q.x"
 LANES = ("returned", "suspects", "")
@@ -69,13 +70,14 @@ class World:
     def settle(self) -> None:
         if self.held is None:
             return
-        item = {
+        verbs: dict[str, Callable[[Entry], Any]] = {
             "succeeded": succeeded,
-            "retried": lambda entry: retried(entry, delay_ms=60_000),
+            "retried": partial(retried, delay_ms=60_000),
             "at_once": retried,
             "snoozed": snoozed,
             "released": released,
-        }[self.verb](self.held)
+        }
+        item = verbs[self.verb](self.held)
         answer = self.queue.settle(self.holder, item)
         assert answer == (b"" if self.valid else b"0")
         if self.valid:

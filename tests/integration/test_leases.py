@@ -248,7 +248,7 @@ def test_a_marked_job_is_cancelled_when_it_is_reclaimed(queue: RawQueue) -> None
 def test_a_malformed_entry_survives_reclaim_and_release(queue: RawQueue, fields: dict[str, str]) -> None:
     queue.register("a")
     queue.register("victim")
-    queue.client.xadd(queue.keys.stream, fields)  # type: ignore[arg-type]
+    queue.client.xadd(queue.keys.stream, fields)
     queue.read("victim")
     die(queue, "victim")
     queue.reclaim("a")

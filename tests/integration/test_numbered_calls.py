@@ -116,6 +116,8 @@ async def hurt(how: str, proxy: Proxy, queue: RawQueue) -> None:
             await proxy.refuse()
             proxy.reset_all()
             asyncio.get_running_loop().call_later(0.1, lambda: asyncio.ensure_future(proxy.accept()))
+        case _:
+            raise AssertionError(how)
 
 
 @pytest.mark.parametrize(

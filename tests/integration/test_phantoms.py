@@ -27,28 +27,26 @@ SOON = 9.0
 class PhantomJob(Job):
     queue = "q"
     ran: list[str]
+    gate: asyncio.Event
 
     async def perform(self, name: str) -> None:
         self.ran.append(name)
         if name == "gated":
-            await gate.wait()
+            await self.gate.wait()
 
 
 @retry_on(ValueError, wait=0.2, attempts=3, jitter=0)
 class PhantomFlaky(PhantomJob):
     async def perform(self, name: str) -> None:
         self.ran.append(name)
-        await gate.wait()
+        await self.gate.wait()
         if self.executions == 1:
             raise ValueError
 
 
-gate = asyncio.Event()
-
-
 @pytest.fixture
 def queue(redis_url: str) -> Iterator[RawQueue]:
-    gate.clear()
+    PhantomJob.gate = asyncio.Event()  # of this test's loop
     PhantomJob.ran = PhantomFlaky.ran = []
     with RawQueue(redis_url) as queue:
         yield queue
@@ -117,7 +115,7 @@ async def test_what_a_failed_over_redis_has_forgotten_is_settled_again_and_not_r
         await enqueue(redis_url, "gated", job=job)
         await wait_until(lambda: PhantomJob.ran)
         copies = {key: queue.client.dump(key) for key in (k.stream, k.index)}
-        gate.set()
+        PhantomJob.gate.set()
         await wait_until(lambda: not queue.client.xlen(k.stream))
         queue.client.delete(k.retries, k.parked)
         for key, copy in copies.items():

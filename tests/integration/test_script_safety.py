@@ -52,6 +52,7 @@ def prepare(queue: RawQueue, name: str) -> Callable[[], Any]:
             return lambda: queue.arrive(fields, "1-1")
         case "renew":
             queue.register("w")
+            queue.expire("w")
             return lambda: queue.renew("w")
         case "settle":
             entries = delivered(queue, *(f"q.{n}" for n in range(6)))

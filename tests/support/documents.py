@@ -5,8 +5,8 @@ What a document may rely on:
 * Its ```python blocks run in order, statement by statement, in one namespace, inside a running loop. `await` may stand at the top level.
 * A statement that awaits finds a worker of all job classes so far, on the Redis of AIOJOBS_RT_REDIS_URL.
 * `# -> 42` after an expression: its repr, in which "…" stands for anything. `# -> raises ValueError` after a statement: it must.
-* A block whose first line is `# name.py` is saved under that name instead; a later block imports it, or a shell block runs it.
-* `<!-- not run: reason -->` above a block: it is not run, and the reason is printed.
+* A block whose first line is `# name.py` is saved under that name instead; a block imports it, or a shell block runs it.
+* `<!-- not run: reason -->` above a block: it is not run; test_docs.py prints the reason.
 
 At the end no job may have failed with an error that says that the example itself is wrong.
 """
@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import orjson
-import redis.asyncio
+import redis
 
 from aiojobs_rt import RedisAdapter, Worker
 from aiojobs_rt.adapters.default import default_adapter
 from aiojobs_rt.core import registry
+from aiojobs_rt.settings import settings
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -95,11 +96,20 @@ def blocks_of(text: str) -> Iterator[Block]:
         at, above = at + 1, ""
 
 
+def save_files(blocks: list[Block]) -> None:
+    """Write the blocks that are files into the working directory."""
+    for block in blocks:
+        if block.file:
+            Path(block.file).write_text(block.code)
+
+
 class Document:
     """A document while it runs."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._blocks = list(blocks_of(path.read_text()))
+        save_files(self._blocks)
         self._module = ModuleType("document")
         self._module.__file__ = str(path)
         sys.modules["document"] = self._module
@@ -110,17 +120,9 @@ class Document:
     async def run(self) -> None:
         """Run all Python blocks."""
         try:
-            for block in blocks_of(self._path.read_text()):
-                if block.language != "python":
-                    continue
-                if block.not_run:
-                    print(f"{self._path.name}:{block.line}: not run: {block.not_run}")
-                elif block.file:
-                    Path(block.file).write_text(block.code)
-                    print(f"{self._path.name}:{block.line}: saved as {block.file}")
-                else:
+            for block in self._blocks:
+                if block.language == "python" and not block.not_run and not block.file:
                     await self._run(block)
-                    print(f"{self._path.name}:{block.line}: run")
             await self._check_jobs()
         finally:
             await self._stop()
@@ -185,24 +187,18 @@ class Document:
 
     async def _check_jobs(self) -> None:
         """Every job that a worker could run has run, and none has failed because the example is wrong."""
-        adapter = default_adapter()
-        assert isinstance(adapter, RedisAdapter)
         if self._worker is None:
             return
-        async with redis.asyncio.Redis(**_arguments(adapter)) as client:
-            streams = [f"{adapter.prefix}:{{{queue}}}:stream" for queue in self._worker.queues]
-
-            async def drained() -> bool:
-                return not any([await client.xlen(stream) for stream in streams])
-
-            await wait_until(drained, timeout=5, what="the document's jobs to be run")
-            wrong: list[str] = []
-            async for key in client.scan_iter(match=f"{adapter.prefix}:*:errors:*"):
-                for record in await client.lrange(key, 0, -1):  # type: ignore[misc] # typed as for both kinds of client
-                    fields = orjson.loads(record)
-                    if fields["error"] in FAULTS:
-                        wrong.append(f"{fields['error']}: {fields['message']}\n{fields['traceback']}")
-            assert not wrong, "jobs of the document failed:\n" + "\n".join(wrong)
+        prefix = settings().prefix
+        streams = [f"{prefix}:{{{queue}}}:stream" for queue in self._worker.queues]
+        with redis.Redis.from_url(settings().redis_url.get_secret_value()) as client:
+            await wait_until(
+                lambda: not any(client.xlen(stream) for stream in streams), what="the document's jobs to be run"
+            )
+            keys = list(client.scan_iter(match=f"{prefix}:*:errors:*"))
+            records = [orjson.loads(record) for key in keys for record in client.lrange(key, 0, -1)]
+        wrong = [record for record in records if record["error"] in FAULTS]
+        assert not wrong, "jobs of the document failed:\n" + "\n".join(record["traceback"] for record in wrong)
 
 
 class _Started(asyncio.Event):
@@ -210,11 +206,6 @@ class _Started(asyncio.Event):
 
     def started(self, value: object = None) -> None:
         self.set()
-
-
-def _arguments(adapter: RedisAdapter) -> dict[str, Any]:
-    arguments = adapter.endpoint.resolve()
-    return {key: value for key, value in arguments.items() if key in ("host", "port", "db")}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from aiojobs_rt import Job, retry_on
+from aiojobs_rt import Job, discard_on, retry_on
 from aiojobs_rt.worker.settler import Settler
 from tests.support.ledger import Ledger
 
@@ -102,6 +102,18 @@ class Flaky(FaultJob):
         if self.executions < 3:
             raise ValueError("not yet")
         self.write("end")
+
+
+@retry_on(ValueError, wait=0, attempts=3, jitter=0)
+@discard_on(KeyError)
+class Mixed(FaultJob):
+    """Most succeed; some fail once or twice first, some are discarded. Writes nothing: for large numbers."""
+
+    async def perform(self, number: int, text: str) -> None:
+        if number % 20 == 0 and self.executions <= number % 3:
+            raise ValueError("not yet")
+        if number % 20 == 1:
+            raise KeyError(text)
 
 
 class LastWords(FaultJob):

@@ -94,7 +94,7 @@ async def test_an_item_whose_caller_was_cancelled_before_is_not_sent() -> None:
     later = batcher.put(Item(9))
     later.cancel()
     line.open()
-    assert await asyncio.gather(futures[1], futures[3]) == [10, 30]
+    assert [await futures[1], await futures[3]] == [10, 30]
     assert line.sent == [[0, 1, 3]]
     await batcher.aclose()
     assert len(batcher) == 0

@@ -232,16 +232,19 @@ def test_a_line_of_json_has_the_documented_fields() -> None:
     }
 
 
+def failure() -> Any:
+    try:
+        int("boom")
+    except ValueError:
+        return sys.exc_info()
+
+
 def test_a_line_of_a_job_names_it_and_an_exception_brings_its_traceback() -> None:
     cell = Cell()
     cell.message = JobMessage("q.1", "Add", b"{}", "q", failures=1)
     token = running.set(cell)
-    try:
-        int("boom")
-    except ValueError:
-        made = record("failed", exc_info=sys.exc_info())
-    finally:
-        running.reset(token)
+    made = record("failed", exc_info=failure())
+    running.reset(token)
     line = json.loads(logs.JsonLines().format(made))
     assert list(line) == ["time", "level", "logger", "message", "job_id", "job", "queue", "executions", "exception"]
     assert (line["job_id"], line["job"], line["queue"], line["executions"]) == ("q.1", "Add", "q", 2)

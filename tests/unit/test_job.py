@@ -7,18 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
-from aiojobs_rt import (
-    DefinitionError,
-    InvalidArguments,
-    InvalidJob,
-    Job,
-    JobHandle,
-    discard_on,
-    perform_all_later,
-    retry_on,
-)
+from aiojobs_rt import DefinitionError, InvalidArguments, InvalidJob, Job, JobHandle, discard_on, retry_on
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.outcome import Retried, Succeeded
 from tests.support.recording import RecordingAdapter, as_message, run
@@ -374,33 +365,6 @@ async def test_perform_is_a_plain_coroutine_call() -> None:
     assert job.id == job.id
     assert abs(job.enqueued_at - datetime.now(tz=UTC)) < timedelta(seconds=30)
     assert job.logger.name == "aiojobs_rt.job.ByHand"
-
-
-# -- secrets -------------------------------------------------------------------------------------
-
-
-async def test_secrets_are_in_no_repr_and_no_error() -> None:
-    carried = RecordingAdapter()
-
-    class Login(Job):
-        adapter = carried
-
-        async def perform(self, password: SecretStr, tries: int = 0) -> str:
-            return password.get_secret_value()
-
-    bound = Login.bind(SecretStr("hunter2"))
-    assert b"hunter2" in bound.args  # it travels
-    handle = await Login.perform_later(SecretStr("hunter2"))
-    envelope = carried.envelopes[0]
-    outcome = await run(as_message(envelope))
-    shown = [repr(bound), repr(envelope), repr(as_message(envelope)), repr(handle), repr(outcome)]
-    with pytest.raises(InvalidArguments) as raised:
-        Login.bind(SecretStr("hunter2"), tries=SecretStr("hunter2"))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    shown.append(str(raised.value))
-    with pytest.raises(TypeError) as wrong:
-        await perform_all_later([Row(id=1), SecretStr("hunter2")])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
-    shown.append(str(wrong.value))
-    assert not [text for text in shown if "hunter2" in text]
 
 
 def test_a_handle_is_made_from_an_id_alone() -> None:

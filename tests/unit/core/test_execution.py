@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -13,9 +13,11 @@ from pydantic import BaseModel
 
 from aiojobs_rt import Discard, Job, Retry, Snooze, discard_on, rescue_from, retry_on
 from aiojobs_rt.core.execution import Halt, error_record, execute, interrupted, unknown_class
-from aiojobs_rt.core.message import JobMessage
 from aiojobs_rt.core.outcome import SUCCEEDED, Dead, Discarded, Outcome, Retried, Snoozed, Succeeded
-from tests.support.recording import NOW_MS, runtime
+from tests.support.recording import NOW_MS, message_of, outcome_of, record_of, runtime
+
+if TYPE_CHECKING:
+    from aiojobs_rt.core.message import JobMessage
 
 RAN: list[Any] = []
 
@@ -269,7 +271,7 @@ async def test_a_snoozed_job_counts_as_started() -> None:
 
 
 def test_a_job_of_an_unknown_class_is_tried_again_later_and_later() -> None:
-    message: JobMessage = replace(message_of(TakesUserId), job="Unheard")
+    message: JobMessage = replace(message_of(RaisesWhatever), job="Unheard")
     now_ms = NOW_MS
     delays: list[int] = []
     while True:
@@ -290,14 +292,14 @@ def test_a_job_of_an_unknown_class_is_tried_again_later_and_later() -> None:
 
 
 def test_a_waiter_learns_that_nobody_knew_the_class() -> None:
-    message = replace(message_of(TakesUserId), extra={"unknown_since": 0}, options={"keep_result": 9})
+    message = replace(message_of(RaisesWhatever), extra={"unknown_since": 0}, options={"keep_result": 9})
     outcome = unknown_class(message, runtime())
     assert isinstance(outcome, Dead)
     assert outcome.keep_ms == 9
 
 
 def test_a_long_or_odd_name_is_not_repeated_whole() -> None:
-    message = replace(message_of(TakesUserId), job="\n\ud800" + "x" * 100_000, extra={"unknown_since": 0})
+    message = replace(message_of(RaisesWhatever), job="\n\ud800" + "x" * 100_000, extra={"unknown_since": 0})
     outcome = unknown_class(message, runtime())
     assert isinstance(outcome, Dead)
     assert len(outcome.reason) < 500
@@ -308,7 +310,7 @@ def test_a_long_or_odd_name_is_not_repeated_whole() -> None:
 
 
 def test_an_interruption_costs_nothing_and_is_reported_from_the_tenth_on(caplog: pytest.LogCaptureFixture) -> None:
-    message = message_of(TakesUserId)
+    message = message_of(RaisesWhatever)
     for _ in range(9):
         message = interrupted(message).message
     assert (message.interruptions, message.runs, caplog.text) == (9, 1, "")
