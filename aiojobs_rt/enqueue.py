@@ -29,7 +29,7 @@ R_co = TypeVar("R_co", covariant=True)
 SLICE = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes it five times slower to make, and one is made for each job
 class Bound(Generic[R_co]):
     """A job with its arguments and options, ready to be enqueued: what `Job.bind(...)` returns.
 

@@ -22,7 +22,7 @@ Status = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes it five times slower to make, and one is made for each job
 class Envelope:
     """A message on its way into an adapter.
 

@@ -12,7 +12,7 @@ from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_k
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.admin import reading
 from aiojobs_rt.admin.records import JobDetails, JobPage, JobSummary, QueueSummary, WorkerSummary
-from aiojobs_rt.core.message import queue_of
+from aiojobs_rt.core.message import check_queue_name, queue_of
 from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
@@ -134,6 +134,22 @@ class Admin:
 
     # -- actions ---------------------------------------------------------------------------------
 
+    async def pause(self, queue: str) -> bool:
+        """Stop the reading of a queue by all workers; what runs goes on, and jobs are enqueued as ever. Whether it was not paused before.
+
+        Raises:
+            ValueError: no queue name.
+        """
+        return await self._set_paused(queue, "pause")
+
+    async def resume(self, queue: str) -> bool:
+        """Let a paused queue be read again; whether it was paused.
+
+        Raises:
+            ValueError: no queue name.
+        """
+        return await self._set_paused(queue, "resume")
+
     async def retry(self, job_id: str) -> Retried:
         """Run a dead, retrying or scheduled job now.
 
@@ -222,6 +238,10 @@ class Admin:
             if not was_open:
                 raise
         return await self.wire.run(script(name), keys, arguments)
+
+    async def _set_paused(self, queue: str, action: str) -> bool:
+        keys = self._keys(check_queue_name(queue))
+        return bool(await self._run("pause", (keys.paused,), (action, control_channel(self.adapter.prefix), queue)))
 
     async def _survey(self, queue: str) -> tuple[Any, ...]:
         keys = self._keys(queue)

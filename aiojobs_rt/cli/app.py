@@ -9,7 +9,7 @@ import typer
 from redis.exceptions import RedisError
 from typer.core import TyperGroup
 
-from aiojobs_rt.cli import demo, doctor, enqueue, jobs, overview, worker
+from aiojobs_rt.cli import demo, doctor, enqueue, jobs, overview, pause, worker
 from aiojobs_rt.cli.output import complain
 from aiojobs_rt.errors import AiojobsError
 
@@ -59,5 +59,7 @@ app.command("enqueue")(enqueue.enqueue)
 app.command("queues")(overview.queues)
 app.add_typer(jobs.app, name="jobs")
 app.command("workers")(overview.workers)
+app.command("pause")(pause.pause)
+app.command("resume")(pause.resume)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

@@ -82,7 +82,9 @@ class Availability:
             self._away_since = now
         if not self._told and now - self._told_at >= TELL_AGAIN:
             more = f" ({self._untold} short interruptions since the last report)" if self._untold else ""
-            logger.warning("Redis at %s is away: %s; running jobs go on, outcomes are kept%s", self._display, error, more)
+            logger.warning(
+                "Redis at %s is away: %s; running jobs go on, outcomes are kept%s", self._display, error, more
+            )
             self._told, self._untold = True, 0
         self._failures += 1
         await asyncio.sleep(min(1.0, 0.05 * 2 ** min(self._failures, 5)) * random.uniform(0.6, 1.0))  # noqa: S311 - jitter

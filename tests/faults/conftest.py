@@ -36,9 +36,7 @@ def own_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def own_fleet(
-    own_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Fleet]:
+async def own_fleet(own_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
     """As `fleet`, on `own_server`."""
     fleet = Fleet(own_server.url, tmp_path)
     async with RedisAdapter(own_server.url, enqueue_timeout=20) as adapter:

@@ -65,7 +65,9 @@ async def test_three_drains_leave_no_trace(own_server: RedisServer, own_fleet: F
             files.append(worker.files())
             client.memory_purge()
             used.append(client.info("memory")["used_memory_dataset"])
-    print(f"worker MiB {[round(size / MIB, 1) for size in resident]}, Redis KiB {[size >> 10 for size in used]}, files {files}")
+    print(
+        f"worker MiB {[round(size / MIB, 1) for size in resident]}, Redis KiB {[size >> 10 for size in used]}, files {files}"
+    )
     assert resident[2] - resident[1] < 3 * MIB
     assert used[2] - used[0] < 200 * 1024
     assert files[2] == files[0]
@@ -86,7 +88,6 @@ async def test_nothing_is_left_inside_the_worker(own_server: RedisServer, own_fl
                 assert len(worker._buffer) == 0
                 assert worker._slots.running == []
                 assert len(worker._slots._slots) == 50
-                assert sum(len(entries) for _, _, entries in served.remembered) <= 20_000
                 await wait_until(lambda: worker._buffer.idle == 50)
                 tasks.append(len(asyncio.all_tasks()))
                 at_rest(client)

@@ -185,7 +185,7 @@ async def test_context_variables_do_not_leak_and_decimal_retires_no_slot() -> No
 
     class Counts(Misbehaves):
         async def perform(self) -> None:
-            decimal.Decimal(1) / 3  # noqa: B018 - it sets decimal's variable
+            decimal.Decimal(1) / 3
             tasks.add(id(asyncio.current_task()))
 
     async with among_neighbours(concurrency=1):
@@ -281,7 +281,8 @@ async def test_a_stuck_job_has_its_slot_replaced(
 async def test_a_process_survives_what_its_jobs_raise(fleet: Fleet) -> None:
     worker = await fleet.start(concurrency=5)
     neighbours = await perform_all_later([Nap.bind(number, 0.3) for number in range(4)])
-    bad = await perform_all_later([Fails.bind(kind) for kind in ("exit", "interrupt", "generator", "group", "error")])
+    kinds = ("exit", "interrupt", "generator", "group", "error", "child exit", "child interrupt")
+    bad = await perform_all_later([Fails.bind(kind) for kind in kinds])
     for handle in bad:
         await ends_as(handle, "dead")
     await fleet.written("end", 4)

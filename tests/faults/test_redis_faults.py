@@ -73,7 +73,9 @@ async def test_redis_is_killed_under_four_writers(own_server: RedisServer, own_f
 async def test_redis_is_away_for_longer_than_a_lease(own_server: RedisServer, own_fleet: Fleet, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     workers = await asyncio.gather(*(own_fleet.start(lease=LEASE, concurrency=10) for _ in range(2)))
-    handles = await perform_all_later([Gated.bind(str(gate)) for _ in range(10)] + [Nap.bind(n, 0.5) for n in range(10)])
+    handles = await perform_all_later(
+        [Gated.bind(str(gate)) for _ in range(10)] + [Nap.bind(n, 0.5) for n in range(10)]
+    )
     await own_fleet.written("start", 20)
     async with few_log_lines(*workers):
         own_server.kill()

@@ -31,7 +31,9 @@ async def test_term_under_load(fleet: Fleet) -> None:
             handle = await Nap.perform_later(number, 0.05)
             ids.append(handle.id)
             if number == 120:
-                ids.extend(handle.id for handle in await perform_all_later([Nap.bind(1000 + n, 0.2) for n in range(200)]))
+                ids.extend(
+                    handle.id for handle in await perform_all_later([Nap.bind(1000 + n, 0.2) for n in range(200)])
+                )
             await asyncio.sleep(0.01)
 
     producing = asyncio.create_task(produce())
@@ -141,7 +143,9 @@ async def test_term_while_redis_is_away_ends_in_time(fleet: Fleet, tmp_path: Pat
 
 
 async def _two(fleet: Fleet, *, shutdown_timeout: float) -> list[WorkerProcess]:
-    return list(await asyncio.gather(*(fleet.start(concurrency=1, shutdown_timeout=shutdown_timeout) for _ in range(2))))
+    return list(
+        await asyncio.gather(*(fleet.start(concurrency=1, shutdown_timeout=shutdown_timeout) for _ in range(2)))
+    )
 
 
 def _meta(fleet: Fleet, job_id: str) -> bytes:

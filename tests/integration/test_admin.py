@@ -6,15 +6,17 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import orjson
 import pytest
 from redis.exceptions import ResponseError
 
-from aiojobs_rt import Job, RedisAdapter, Worker
+from aiojobs_rt import Job, JobHandle, RedisAdapter, Worker
 from aiojobs_rt.admin import Admin, examine, examine_server
 from aiojobs_rt.errors import RedisUnavailable
 from tests.support.raw_queue import CHANNEL, ERROR, KEPT, RawQueue, dead, retried, succeeded
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -506,3 +508,38 @@ async def test_without_redis_every_query_says_so() -> None:
             await admin.queues()
         with pytest.raises(RedisUnavailable):
             await admin.retry(JOB)
+
+
+async def test_a_paused_queue_is_not_read_until_it_is_resumed(redis_url: str) -> None:
+    ran = asyncio.Event()
+    async with RedisAdapter(redis_url) as carrier, Admin(carrier) as admin:
+
+        class Paused(Job):
+            adapter = carrier
+            queue = "paused"
+
+            async def perform(self) -> None:
+                ran.set()
+
+        worker = Worker(queues=["paused"], adapter=carrier, concurrency=2)
+        async with anyio.create_task_group() as group:
+            await group.start(worker.run)
+            assert await admin.pause("paused")
+            assert not await admin.pause("paused")
+            assert (await admin.queue("paused")).paused
+            # a read that was under way ends with the first job; what comes after it stays
+            first = await Paused.perform_later()
+            await wait_until(lambda: not worker._fetcher.blocked_on, what="the worker to stop reading")
+            ran.clear()
+            second = await Paused.perform_later()
+            await asyncio.sleep(0.3)  # waits: nothing may happen
+            assert not ran.is_set()
+            assert await second.status() == "queued"
+            assert await admin.resume("paused")
+            await asyncio.wait_for(ran.wait(), 5)
+            await wait_until(lambda: first_and_second_ended(first, second), what="both to end")
+            worker.stop()
+
+
+async def first_and_second_ended(*handles: JobHandle[Any]) -> bool:
+    return all([await handle.status() == "succeeded" for handle in handles])

@@ -237,6 +237,17 @@ def test_retry_discard_and_cancel(shop: Callable[..., Any], redis_url: str) -> N
         assert not queue.leftovers()
 
 
+def test_pause_and_resume(shop: Callable[..., Any], redis_url: str) -> None:
+    with RawQueue(redis_url, "default") as queue:
+        queue.client.sadd("aiojobs:queues", "default")
+        assert shop("pause", "default").stdout == "Queue default is paused.\n"
+        assert shop("pause", "default").stdout == "Queue default was paused already.\n"
+        assert "default (paused)" in shop("queues").stdout
+        assert shop("resume", "default").stdout == "Queue default is read again.\n"
+        assert shop("resume", "default").stdout == "Queue default was not paused.\n"
+        assert "(paused)" not in shop("queues").stdout
+
+
 def test_a_list_says_how_it_goes_on(shop: Callable[..., Any], redis_url: str) -> None:
     with RawQueue(redis_url, "default") as queue:
         queue.client.sadd("aiojobs:queues", "default")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -83,13 +84,17 @@ class Demo:
             except OSError:
                 continue  # it has just ended, or is another user's
             # redis-server writes its title over its environment
-            if marked or f"{self.redis_folder}/" in command:
+            if marked or (self.output and f"{self.redis_folder}/" in command):
                 found[int(folder.name)] = command
         return found
 
     def kill(self) -> None:
+        """End it and, should it have left something behind, that too."""
         self._process.kill()
         self._process.wait()
+        for left in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

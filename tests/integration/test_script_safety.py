@@ -81,6 +81,8 @@ def prepare(queue: RawQueue, name: str) -> Callable[[], Any]:
         case "cancel":
             queue.enqueue(JOB)
             return lambda: queue.cancel(JOB)
+        case "pause":
+            return queue.pause
         case "beat":
             queue.register("w")
             return lambda: queue.beat("w")

@@ -90,6 +90,8 @@ class Fails(FaultJob):
 
     async def perform(self, kind: str) -> None:
         self.write("start")
+        if kind.startswith("child "):
+            await asyncio.create_task(raise_later(kind.removeprefix("child ")))
         raise_one(kind)
         self.write("end")
 
@@ -141,6 +143,11 @@ def raise_one(kind: str) -> None:
             raise BaseExceptionGroup("several", [SystemExit(1), ValueError("one")])
         case _:
             return
+
+
+async def raise_later(kind: str) -> None:
+    """As `raise_one`, in a coroutine of its own."""
+    raise_one(kind)
 
 
 def die_before_settling() -> None:

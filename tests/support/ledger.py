@@ -156,7 +156,9 @@ class History:
         verdict = Verdict(
             lost=sorted(set(enqueued) - set(ended)),
             unexpected=sorted(set(ended) - possible),
-            duplicated=sorted({job_id for job_id in ended if ended.count(job_id) > 1}) if len(ended) != len(set(ended)) else [],
+            duplicated=sorted({job_id for job_id in ended if ended.count(job_id) > 1})
+            if len(ended) != len(set(ended))
+            else [],
         )
         by_job: dict[str, list[Run]] = {}
         for run in self.runs():

@@ -85,6 +85,9 @@ class RawQueue:
         answer: bytes = self.run("enqueue", (k.stream, k.index, k.call + by, k.scheduled, k.parked, k.lanes), parts)
         return answer
 
+    def pause(self, action: str = "pause") -> Any:
+        return self.run("pause", [self.keys.paused], [action, CHANNEL, self.name])
+
     def cancel(self, id_: str) -> bytes:
         k = self.keys
         keys = (

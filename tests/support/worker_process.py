@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "tests.support.run_worker")
+COMMAND = (sys.executable, "-m", "aiojobs_rt", "worker")
 JOBS = "tests.support.jobs"
 LEDGER = "TEST_LEDGER"
 """The environment variable that tells the jobs of a worker where their ledger is."""
@@ -43,7 +43,9 @@ class WorkerProcess:
                 env={
                     **{name: value for name, value in os.environ.items() if not name.startswith("AIOJOBS_RT_")},
                     "AIOJOBS_RT_REDIS_URL": url,
-                    "PYTHONPATH": os.pathsep.join(entry for entry in (os.environ.get("PYTHONPATH"), str(ROOT)) if entry),
+                    "PYTHONPATH": os.pathsep.join(
+                        entry for entry in (os.environ.get("PYTHONPATH"), str(ROOT)) if entry
+                    ),
                     "PYTHONWARNINGS": "default",
                     **environment,
                 },
@@ -208,4 +210,6 @@ class Fleet:
             print(f"---- worker {number}, pid {worker.pid}, exit {worker.exit_code}\n{worker.log[-6000:]}")
         if not self.tracebacks:
             for worker in self.workers:
-                assert "Traceback" not in worker.log, f"a traceback in the log of worker {worker.pid}:\n{worker.log[-6000:]}"
+                assert "Traceback" not in worker.log, (
+                    f"a traceback in the log of worker {worker.pid}:\n{worker.log[-6000:]}"
+                )

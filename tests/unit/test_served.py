@@ -20,17 +20,16 @@ def test_what_is_no_job_has_an_id_made_from_its_entry(served: Served, fields: li
 
 
 def test_a_job_has_its_own(served: Served) -> None:
-    delivery = Delivery(served, "", b"5-1", FIELDS, 0.0)
-    assert delivery.job_id == b"q.x"
-    delivery.read()
-    assert delivery.job_id == "q.x"
+    raw, read = (Delivery(served, "", b"5-1", FIELDS, 0.0) for _ in range(2))
+    read.read()
+    assert (raw.job_id, read.job_id) == (b"q.x", "q.x")
 
 
 def test_entries_settled_lately_are_remembered_with_their_verdict_for_a_lease(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("aiojobs_rt.worker.served.time.monotonic", lambda: now)
     served.let_go("", [b"1-1", b"2-1"], {b"2-1": ("released", (b"",))})
     served.held["p5"] = {}
     served.let_go("p5", [b"3-1"], {})

@@ -17,6 +17,7 @@ Redis refuses a script at maxmemory only at its first write, so what must go on 
 | cancel | ZREM, XDEL or HDEL | done |
 | revive | ZREM | done |
 | remove | ZREM, XDEL or HDEL | done |
+| pause | HDEL | done |
 | beat, look, survey, page, inspect | none | done |
 
 Keys are checked for their type before the first write, because a script is atomic but never rolled back. Keys of lanes, results and

@@ -8,13 +8,20 @@ local stream, index, call, scheduled, parked, lanes = KEYS[1], KEYS[2], KEYS[3],
 local number, channel, queue = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 --@include numbered
 --@include guard
-local wrong = guard(stream, 'stream') or guard(index, 'hash') or guard(scheduled, 'zset') or guard(parked, 'hash') or guard(lanes, 'zset')
+local wrong = guard(stream, 'stream') or guard(index, 'hash')
 if wrong then
   return wrong
 end
-local fresh, fresh_count = {}, 0
+local fresh, fresh_count, routed = {}, 0, false
 for i = 8, #ARGV, 5 do
-  local priority = ARGV[i] ~= '' and string.match(ARGV[i], '^(-?%d+)')
+  if ARGV[i] ~= '' and not routed then
+    routed = true
+    wrong = guard(scheduled, 'zset') or guard(parked, 'hash') or guard(lanes, 'zset')
+    if wrong then
+      return wrong
+    end
+  end
+  local priority = routed and string.match(ARGV[i], '^(-?%d+)')
   if priority and priority ~= '0' and not fresh[priority] then
     wrong = guard(stream .. ':p' .. priority, 'stream')
     if wrong then
