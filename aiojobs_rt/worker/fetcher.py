@@ -187,6 +187,17 @@ class Fetcher:
             self._state.redis.succeeded()
         return got
 
+    def _shares(self, queues: list[Served], want: int) -> list[tuple[Served, int]]:
+        """How much to ask of which queue, in order. Weighted: first its share of each, then what others left."""
+        everything = [(served, want) for served in queues]
+        if not self._weights or len(queues) < 2:
+            return everything
+        total = sum(self._weights.get(served.name, 1) for served in queues)
+        shares = [want * self._weights.get(served.name, 1) // total for served in queues]
+        for index in range(want - sum(shares)):  # the order is a weighted lottery
+            shares[index] += 1
+        return [pair for pair in zip(queues, shares, strict=True) if pair[1]] + everything
+
     async def _read(self, served: Served, want: int) -> int:
         lanes = [lane for lane in served.lanes if lane != SUSPECTS or not served.holds_suspect()]
         got = 0

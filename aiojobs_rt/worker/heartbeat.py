@@ -17,7 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from redis import exceptions
 from redis.backoff import NoBackoff
@@ -46,6 +47,13 @@ TICK = 0.25
 STALL = 1.0
 
 
+class OnLost(Protocol):
+    """Told of a lost lease."""
+
+    def __call__(self, served: Served, consumer: str, *, forgotten: bool) -> None:
+        """The lease of this consumer on this queue is lost, or forgotten with all of Redis' data."""
+
+
 class Heartbeat:
     """Renews the leases of one worker.
 
@@ -65,7 +73,7 @@ class Heartbeat:
         loop: asyncio.AbstractEventLoop,
         buffer: Buffer,
         stall_limit: float,
-        on_lost: Callable[[Served, str, bool], None],
+        on_lost: OnLost,
         on_deadline: Callable[[], None],
     ) -> None:
         self._state = state
@@ -135,13 +143,13 @@ class Heartbeat:
             client,
             "renew",
             [keys.workers, keys.grace, keys.wake + consumer, keys.stats],
-            [consumer, int(served.lease * 1000), grace_ms(served.lease), served.born],
+            [consumer, served.lease_ms(), served.grace_ms(), served.born],
         )
         if state == b"held":
             if served.consumer == consumer:
                 served.deadline = sent + served.lease
         else:
-            self._loop.call_soon_threadsafe(self._on_lost, served, consumer, state == b"forgotten")
+            self._loop.call_soon_threadsafe(partial(self._on_lost, served, consumer, forgotten=state == b"forgotten"))
 
     def _evaluate(self, client: Redis, name: str, keys: list[str], arguments: list[Any]) -> Any:
         found = script(name)
@@ -261,11 +269,6 @@ class Heartbeat:
             arguments,
         )  # fmt: skip
         self._loop.call_soon_threadsafe(_let_go, deliveries)
-
-
-def grace_ms(lease: float) -> int:
-    """For how long nobody reclaims after Redis was away: a third of a lease, at least 5 s."""
-    return int(max(lease / 3, 5.0) * 1000)
 
 
 def _let_go(deliveries: list[Delivery]) -> None:

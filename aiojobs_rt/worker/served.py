@@ -96,6 +96,14 @@ class Served:
         self.empty: set[str] = set()
         """Lanes that were empty when they were last read."""
 
+    def lease_ms(self) -> int:
+        """The lease's length."""
+        return int(self.lease * 1000)
+
+    def grace_ms(self) -> int:
+        """For how long nobody reclaims after Redis was away: a third of a lease, at least 5 s."""
+        return int(max(self.lease / 3, 5.0) * 1000)
+
     def safe_until(self) -> float:
         """No read and no job starts after this (time.monotonic): the lease could pass meanwhile."""
         return self.deadline - self.lease / 6

@@ -207,7 +207,7 @@ class Slots:
             self._one_ended.set()
 
     def _broken(self, message: JobMessage, error: Exception) -> Dead:
-        logger.exception("job %s (%s) can't be run", message.id, message.job)
+        logger.error("job %s (%s) can't be run", message.id, message.job, exc_info=error)
         name = type(error).__qualname__
         record = error_record(name, describe(error), "", self._runtime.now_ms(), self._runtime.worker)
         return Dead(message, f"it can't be run: {name}", record)

@@ -21,32 +21,31 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from redis import exceptions
 
-from aiojobs_rt.adapters.default import adapter_of
-from aiojobs_rt.adapters.redis.adapter import RedisAdapter
 from aiojobs_rt.adapters.redis.connection import Away, Wire
-from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.execution import Runtime, interrupted
-from aiojobs_rt.core.message import check_queue_name
 from aiojobs_rt.errors import ConfigurationError
-from aiojobs_rt.job import Job
 from aiojobs_rt.settings import settings
 from aiojobs_rt.worker.buffer import Buffer
 from aiojobs_rt.worker.control import Control
 from aiojobs_rt.worker.courier import Courier
 from aiojobs_rt.worker.fetcher import Fetcher
-from aiojobs_rt.worker.heartbeat import Heartbeat, grace_ms
+from aiojobs_rt.worker.heartbeat import Heartbeat
+from aiojobs_rt.worker.leases import Leases
 from aiojobs_rt.worker.promoter import Promoter
 from aiojobs_rt.worker.reclaimer import Reclaimer
 from aiojobs_rt.worker.served import Served
 from aiojobs_rt.worker.settler import Settler
 from aiojobs_rt.worker.slots import Slots
+from aiojobs_rt.worker.startup import await_redis, choose_queues, enter_lifespans, find_adapter
 from aiojobs_rt.worker.state import WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from anyio.abc import TaskGroup, TaskStatus
+
+    from aiojobs_rt.adapters.redis.adapter import RedisAdapter
 
 logger = logging.getLogger("aiojobs_rt.worker")
 
@@ -92,21 +91,11 @@ class Worker:
         if lease < 0.5:
             raise ConfigurationError(f"lease must be at least 0.5 s, got {lease}")
         self._classes = [job_class for _, job_class in registry.job_classes()]
-        self._adapter = adapter or self._find_adapter()
-        names = list(queues) if queues is not None else sorted({job.options().queue for job in self._classes})
-        if not names:
-            raise ConfigurationError("no queue to serve: name queues (-q), or modules with job classes")
-        weights = dict(queues) if isinstance(queues, dict) else {}
-        for name in names:
-            try:
-                check_queue_name(name)
-            except ValueError as error:
-                raise ConfigurationError(str(error)) from None
-            if weights.get(name, 1) < 1:
-                raise ConfigurationError(f"queue {name}: the weight must be at least 1, got {weights[name]}")
+        self._adapter = adapter or find_adapter(self._classes)
+        names, weights = choose_queues(queues, self._classes)
         self.name = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
         prefix = self._adapter.prefix
-        served = [Served(name, worker=self.name, prefix=prefix, lease=lease) for name in dict.fromkeys(names)]
+        served = [Served(name, worker=self.name, prefix=prefix, lease=lease) for name in names]
         self._state = state = WorkerState(self._adapter, name=self.name, lease=lease, queues=served)
         self._burst = burst
         self._burst_idle = 0
@@ -123,13 +112,14 @@ class Worker:
         self._settler = Settler(state, on_crossing=self._courier.call)
         self._buffer = Buffer()
         self._slots = Slots(self.concurrency, buffer=self._buffer, settler=self._settler, runtime=self._runtime)
+        self._leases = Leases(state, wire=self._wire, buffer=self._buffer, slots=self._slots, on_change=self._look_soon)
         self._fetcher = Fetcher(
             state,
             buffer=self._buffer,
             slots=self._slots,
             settler=self._settler,
             weights=weights,
-            register=self._register,
+            register=self._leases.register,
             on_empty=self._found_empty,
         )
         if burst:
@@ -139,7 +129,7 @@ class Worker:
             promoter=self._promoter,
             courier=self._courier,
             settler=self._settler,
-            renew=self._renew,
+            renew=self._leases.renew,
             on_cancel=self._cancel,
             on_lanes=self._wake,
             details=self._details,
@@ -177,16 +167,15 @@ class Worker:
             job_class.arguments()
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            await self._check_redis()
-            await self._enter_lifespans(stack)
-            for served in self._state.queues.values():
-                await self._take_lease(served)
+            await await_redis(self._state, self._wire, self._stopping)
+            self._runtime.states = await enter_lifespans(self._classes, stack)
+            await self._leases.take_all(self._stopping)
             self._heartbeat = Heartbeat(
                 self._state,
                 loop=self._loop,
                 buffer=self._buffer,
                 stall_limit=settings().stall_limit,
-                on_lost=self._lost,
+                on_lost=self._leases.note_lost,
                 on_deadline=self._on_deadline,
             )
             self._heartbeat.start()
@@ -314,15 +303,7 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _leave(self) -> None:
-        for served in self._state.queues.values():
-            if served.registered:
-                keys = served.keys
-                await self._wire.run(
-                    script("leave"),
-                    (keys.workers, keys.stream, keys.lanes, keys.wake + served.consumer, keys.call + served.consumer),
-                    (served.consumer,),
-                )
-                served.registered = False
+        await self._leases.give_up_all()
         await self._reclaimer.withdraw()
 
     async def _close(self) -> None:
@@ -347,83 +328,6 @@ class Worker:
         if self._burst_idle >= 2:
             self.stop()
 
-    # -- leases ----------------------------------------------------------------------------------
-
-    async def _take_lease(self, served: Served) -> None:
-        while not served.registered:
-            try:
-                await self._register(served)
-            except Away as error:
-                await self._state.redis.failed(error)
-            except exceptions.ResponseError as error:
-                if "WRONGTYPE" in str(error) or "NOPERM" in str(error):
-                    raise ConfigurationError(f"queue {served.name}: {error}") from None
-                await self._state.redis.failed(error)
-        self._state.redis.succeeded()
-
-    async def _register(self, served: Served) -> None:
-        keys = served.keys
-        sent = time.monotonic()
-        now_ms, outage, born = await self._wire.run(
-            script("register"),
-            (keys.workers, keys.grace, keys.stream, keys.lanes, keys.wake + served.consumer, keys.stats),
-            (served.consumer, int(served.lease * 1000), grace_ms(served.lease)),
-        )
-        self._state.clock.set(now_ms)
-        served.born = born
-        # a lane that is gone (FLUSHALL) must not be read: its group is not made again
-        served.set_lanes([lane.decode() for lane in await self._wire.call("ZRANGE", keys.lanes, 0, -1)])
-        served.deadline = sent + served.lease
-        served.registered = True
-        served.look_for_phantoms = True
-        if outage:
-            logger.warning("queue %s: no worker had a valid lease; nobody reclaims for a while", served.name)
-
-    async def _renew(self, served: Served) -> None:
-        """Renew in the loop, when the heartbeat thread did not; take the lease anew when there is none."""
-        if not served.registered:
-            await self._register(served)
-            return
-        keys, consumer = served.keys, served.consumer
-        sent = time.monotonic()
-        state, now_ms = await self._wire.run(
-            script("renew"),
-            (keys.workers, keys.grace, keys.wake + consumer, keys.stats),
-            (consumer, int(served.lease * 1000), grace_ms(served.lease), served.born),
-        )
-        self._state.clock.set(now_ms)
-        if state == b"held":
-            served.deadline = sent + served.lease
-        else:
-            self._lost(served, consumer, state == b"forgotten")
-            await self._register(served)
-
-    def _lost(self, served: Served, consumer: str, forgotten: bool) -> None:  # noqa: FBT001 - called across threads
-        """The lease on a queue is lost: its jobs run elsewhere by now. Or Redis has forgotten the queue: they run on here."""
-        if served.consumer != consumer or not served.registered:
-            return
-        buffered = self._buffer.drain()
-        self._buffer.put(delivery for delivery in buffered if delivery.served is not served)
-        if forgotten:
-            logger.warning(
-                "queue %s: Redis has lost its data; this worker registers again, and running jobs go on", served.name
-            )
-            for held in served.held.values():
-                held.clear()
-            served.registered = False
-        else:
-            halted = self._slots.halt(
-                "lost", lambda delivery: delivery.served is served and delivery.consumer == consumer
-            )
-            logger.error(
-                "queue %s: the lease of %s was lost; %d running job(s) are cancelled, they run elsewhere",
-                served.name,
-                consumer,
-                halted,
-            )
-            served.next_epoch()
-        self._reclaimer.soon.set()
-
     # -- messages --------------------------------------------------------------------------------
 
     def _cancel(self, served: Served, job_id: str) -> None:
@@ -437,8 +341,11 @@ class Worker:
         if halted:
             logger.info("job %s is cancelled while it runs", job_id)
 
-    def _lanes_changed(self, served: Served) -> None:
+    def _look_soon(self) -> None:
         self._reclaimer.soon.set()
+
+    def _lanes_changed(self, served: Served) -> None:
+        self._look_soon()
         self._wake(served)
 
     def _wake(self, served: Served) -> None:
@@ -462,49 +369,6 @@ class Worker:
             "quiet": int(self._state.quiet),
             "finished": self._slots.finished,
         }
-
-    # -- starting --------------------------------------------------------------------------------
-
-    def _find_adapter(self) -> RedisAdapter:
-        adapters = {id(adapter): adapter for adapter in (adapter_of(job_class) for job_class in self._classes or [Job])}
-        if len(adapters) > 1:
-            named = ", ".join(sorted(repr(adapter) for adapter in adapters.values()))
-            raise ConfigurationError(
-                f"the job classes use several adapters ({named}): give the worker the one it is to serve"
-            )
-        (adapter,) = adapters.values()
-        if not isinstance(adapter, RedisAdapter):
-            raise ConfigurationError(f"a worker needs a RedisAdapter, the job classes use {adapter!r}")
-        return adapter
-
-    async def _check_redis(self) -> None:
-        while True:
-            try:
-                reply: list[Any] = await self._wire.call("HELLO")
-            except Away as error:
-                await self._state.redis.failed(error)
-                continue
-            except exceptions.ResponseError as error:
-                raise ConfigurationError(
-                    f"{self._adapter.endpoint.display}: {error}; Redis 6.2 or newer is needed"
-                ) from None
-            break
-        self._state.redis.succeeded()
-        fields = dict(zip(reply[::2], reply[1::2], strict=False))
-        version = fields.get(b"version", b"0").decode()
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-            raise ConfigurationError(f"{self._adapter.endpoint.display} is Redis {version}; 6.2 or newer is needed")
-
-    async def _enter_lifespans(self, stack: AsyncExitStack) -> None:
-        """Enter each lifespan once, and note for each class what its own yielded."""
-        entered: dict[Any, Any] = {}
-        for job_class in self._classes:
-            lifespan = job_class.lifespan
-            if lifespan is Job.lifespan:
-                continue
-            if lifespan not in entered:
-                entered[lifespan] = await stack.enter_async_context(lifespan())
-            self._runtime.states[job_class] = entered[lifespan]
 
 
 def _is_cancelled() -> bool:

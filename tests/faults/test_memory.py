@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from aiojobs_rt import Worker, perform_all_later
+from aiojobs_rt import RedisAdapter, Worker, perform_all_later
 from aiojobs_rt.adapters.redis.keys import is_permanent
 from tests.support.jobs import Mixed
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    import redis
-
-    from tests.support.redis_server import RedisServer
     from tests.support.worker_process import Fleet
 
 KEY = "aiojobs:{default}:"
@@ -24,19 +21,19 @@ JOBS = 20_000
 MIB = 1 << 20
 
 
-async def drain(client: redis.Redis, *, jobs: int) -> None:
+async def drain(client: Any, *, jobs: int) -> None:
     before = _ended(client)
     for start in range(0, jobs, 5000):
         await perform_all_later([Mixed.bind(number, "x" * 100) for number in range(start, start + 5000)])
     await wait_until(lambda: _ended(client) == before + jobs, timeout=50, interval=0.05, what="the drain")
 
 
-def _ended(client: redis.Redis) -> int:
+def _ended(client: Any) -> int:
     counts = client.hgetall(KEY + "stats")
     return int(counts.get(b"succeeded", 0)) + int(counts.get(b"discarded", 0))
 
 
-def at_rest(client: redis.Redis) -> set[bytes]:
+def at_rest(client: Any) -> set[bytes]:
     """The keys there are, after asserting that nothing of any job is left."""
     for stream in (KEY + "stream", KEY + "stream:returned"):
         assert client.xlen(stream) == 0
@@ -51,13 +48,13 @@ def at_rest(client: redis.Redis) -> set[bytes]:
     return {key for key in keys if b":call:" not in key}
 
 
-async def test_three_drains_leave_no_trace(own_server: RedisServer, own_fleet: Fleet) -> None:
+async def test_three_drains_leave_no_trace(own_fleet: Fleet) -> None:
     worker = await own_fleet.start(concurrency=100, lease=2)
     resident: list[int] = []
     used: list[int] = []
     files: list[int] = []
     keys: list[set[bytes]] = []
-    with own_server.client() as client:
+    with own_fleet.client() as client:
         for _ in range(3):
             await drain(client, jobs=JOBS)
             keys.append(at_rest(client))
@@ -65,7 +62,7 @@ async def test_three_drains_leave_no_trace(own_server: RedisServer, own_fleet: F
             files.append(worker.files())
             client.memory_purge()
             used.append(client.info("memory")["used_memory_dataset"])
-    print(
+    print(  # noqa: T201 - figures for the reader
         f"worker MiB {[round(size / MIB, 1) for size in resident]}, Redis KiB {[size >> 10 for size in used]}, files {files}"
     )
     assert resident[2] - resident[1] < 3 * MIB
@@ -74,12 +71,12 @@ async def test_three_drains_leave_no_trace(own_server: RedisServer, own_fleet: F
     assert keys[2] == keys[0]
 
 
-async def test_nothing_is_left_inside_the_worker(own_server: RedisServer, own_fleet: Fleet) -> None:
-    worker: Any = Worker(queues=["default"], adapter=Mixed.adapter, concurrency=50, lease=5)
+async def test_nothing_is_left_inside_the_worker(own_fleet: Fleet) -> None:
+    worker: Any = Worker(queues=["default"], adapter=RedisAdapter(own_fleet.url), concurrency=50, lease=5)
     async with anyio.create_task_group() as group:
         await group.start(worker.run)
         tasks: list[int] = []
-        with own_server.client() as client:
+        with own_fleet.client() as client:
             for _ in range(3):
                 await drain(client, jobs=5000)
                 await wait_until(lambda: not worker._settler.unsettled)
@@ -97,10 +94,10 @@ async def test_nothing_is_left_inside_the_worker(own_server: RedisServer, own_fl
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-async def test_a_soak_of_a_million_jobs(own_server: RedisServer, own_fleet: Fleet) -> None:
+async def test_a_soak_of_a_million_jobs(own_fleet: Fleet) -> None:
     worker = await own_fleet.start(concurrency=100, lease=2)
     resident: list[int] = []
-    with own_server.client() as client:
+    with own_fleet.client() as client:
         for _ in range(50):
             await drain(client, jobs=JOBS)
             resident.append(worker.memory())

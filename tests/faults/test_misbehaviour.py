@@ -6,7 +6,7 @@ import asyncio
 import decimal
 import signal
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,12 @@ from aiojobs_rt import Job, Worker, perform_all_later, retry_on
 from aiojobs_rt.core import registry
 from aiojobs_rt.worker import slots
 from tests.support.jobs import Blocker, Fails, FaultJob, Nap
+from tests.support.outcomes import becomes
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
-    from aiojobs_rt import JobHandle
     from tests.support.worker_process import Fleet
 
 
@@ -47,15 +47,8 @@ async def among_neighbours(*, concurrency: int = 4) -> AsyncGenerator[Worker]:
         yield worker
         after = await perform_all_later([Neighbour.bind() for _ in range(3 * concurrency)])
         for handle in (beside, *after):
-            await ends_as(handle, "succeeded")
+            await becomes("succeeded", handle)
         worker.stop()
-
-
-async def ends_as(handle: JobHandle[Any], status: str) -> None:
-    async def ended() -> bool:
-        return bool(await handle.status() == status)
-
-    await wait_until(ended, timeout=5, what=f"{handle.id} to be {status}")
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +78,8 @@ async def _cancel_own_group() -> None:
 async def _nested_groups() -> None:
     error: Exception = ValueError("deep")
     for _ in range(2000):
-        error = ExceptionGroup("group", [error, ValueError("beside")])
+        members: list[Exception] = [error, ValueError("beside")]
+        error = ExceptionGroup("group", members)
     raise error
 
 
@@ -124,7 +118,7 @@ async def test_whatever_a_job_raises_is_its_own_failure(what: str) -> None:
             await DEADLY[what]()
 
     async with among_neighbours():
-        await ends_as(await Deadly.perform_later(), "dead")
+        await becomes("dead", await Deadly.perform_later())
 
 
 async def test_a_cancellation_that_a_job_leaves_behind_reaches_nobody() -> None:
@@ -133,10 +127,8 @@ async def test_a_cancellation_that_a_job_leaves_behind_reaches_nobody() -> None:
     class Swallows(Misbehaves):
         async def perform(self) -> None:
             asyncio.current_task().cancel()  # type: ignore[union-attr] # there is one
-            try:
+            with suppress(asyncio.CancelledError):
                 await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                pass
 
     class Last(Misbehaves):
         async def perform(self) -> None:
@@ -149,9 +141,9 @@ async def test_a_cancellation_that_a_job_leaves_behind_reaches_nobody() -> None:
             tasks.append(task)
 
     async with among_neighbours():
-        await ends_as(await Swallows.perform_later(), "succeeded")
-        await ends_as(await Last.perform_later(), "succeeded")
-        await ends_as(await Later.perform_later(), "succeeded")
+        await becomes("succeeded", await Swallows.perform_later())
+        await becomes("succeeded", await Last.perform_later())
+        await becomes("succeeded", await Later.perform_later())
         tasks[0].cancel()  # as a timer would that the job left behind
 
 
@@ -170,7 +162,7 @@ async def test_a_class_that_can_not_be_made_is_its_job_s_failure() -> None:
 
     async with among_neighbours():
         for job in (Frozen, Demanding):
-            await ends_as(await job.perform_later(), "dead")
+            await becomes("dead", await job.perform_later())
 
 
 async def test_context_variables_do_not_leak_and_decimal_retires_no_slot() -> None:
@@ -185,14 +177,14 @@ async def test_context_variables_do_not_leak_and_decimal_retires_no_slot() -> No
 
     class Counts(Misbehaves):
         async def perform(self) -> None:
-            decimal.Decimal(1) / 3
+            assert decimal.Decimal(1) / 3  # it sets decimal's variable
             tasks.add(id(asyncio.current_task()))
 
     async with among_neighbours(concurrency=1):
         for number in range(5):
-            await ends_as(await Leaves.perform_later(str(number)), "succeeded")
+            await becomes("succeeded", await Leaves.perform_later(str(number)))
         for _ in range(5):
-            await ends_as(await Counts.perform_later(), "succeeded")
+            await becomes("succeeded", await Counts.perform_later())
     assert seen == ["pristine"] * 5
     assert len(tasks) == 1
 
@@ -222,12 +214,12 @@ async def test_a_timeout_is_a_failure_with_timeout_error() -> None:
         slow = await Slow.perform_later()
         retried = await Retried.set(timeout=0.1).perform_later()
         quick = [await Quick.perform_later() for _ in range(20)]
-        await ends_as(slow, "dead")
-        with pytest.raises(Exception, match="TimeoutError: ran longer than its timeout of 0.1 s"):
+        await becomes("dead", slow)
+        with pytest.raises(Exception, match=r"TimeoutError: ran longer than its timeout of 0\.1 s"):
             await slow.result(timeout=2)
-        await ends_as(retried, "succeeded")
+        await becomes("succeeded", retried)
         for handle in quick:
-            await ends_as(handle, "succeeded")
+            await becomes("succeeded", handle)
     assert runs == [1, 2, 3]
 
 
@@ -243,7 +235,7 @@ async def test_a_job_that_swallows_its_timeout_has_succeeded() -> None:
 
     async with among_neighbours(concurrency=2):
         for _ in range(4):
-            await ends_as(await Stubborn.perform_later(), "succeeded")
+            await becomes("succeeded", await Stubborn.perform_later())
 
 
 async def test_a_stuck_job_has_its_slot_replaced(
@@ -257,20 +249,18 @@ async def test_a_stuck_job_has_its_slot_replaced(
 
         async def perform(self) -> None:
             while not release.is_set():
-                try:
+                with suppress(asyncio.CancelledError):
                     await release.wait()
-                except asyncio.CancelledError:
-                    pass
 
     async with among_neighbours(concurrency=1) as worker:
         stuck = await Stuck.perform_later()
         beside = await Neighbour.perform_later()
-        await ends_as(beside, "succeeded")
+        await becomes("succeeded", beside)
         assert stuck.id in caplog.text
         assert "ignores its cancellation (timeout) for 0.2 s" in caplog.text
         assert await stuck.status() == "running"
         release.set()
-        await ends_as(stuck, "succeeded")
+        await becomes("succeeded", stuck)
         await wait_until(lambda: len(worker._slots._slots) == 1)
 
 
@@ -284,7 +274,7 @@ async def test_a_process_survives_what_its_jobs_raise(fleet: Fleet) -> None:
     kinds = ("exit", "interrupt", "generator", "group", "error", "child exit", "child interrupt")
     bad = await perform_all_later([Fails.bind(kind) for kind in kinds])
     for handle in bad:
-        await ends_as(handle, "dead")
+        await becomes("dead", handle)
     await fleet.written("end", 4)
     fleet.ledger.read().check([handle.id for handle in neighbours])
     assert worker.exit_code is None
@@ -310,7 +300,7 @@ async def test_a_blocked_loop_keeps_its_lease_and_is_reported(fleet: Fleet) -> N
     report = worker.log
     assert f"job {blocker.id} (Blocker) blocks it" in report
     assert "time.sleep(seconds)" in report, "its stack is not shown"
-    await ends_as(blocker, "succeeded")
+    await becomes("succeeded", blocker)
     assert not any("is dead" in other.log for other in workers)
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-import redis
 
 from aiojobs_rt import perform_all_later
 from tests.support.jobs import Nap, Poison
+from tests.support.outcomes import all_are, becomes
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ MALFORMED: dict[str, dict[bytes, bytes]] = {
 
 async def test_malformed_entries_end_in_the_dead_set_with_their_payload(fleet: Fleet) -> None:
     worker = await fleet.start(concurrency=5, lease=2)
-    with redis.Redis.from_url(fleet.url) as client:
+    with fleet.client() as client:
         for number, (what, fields) in enumerate(MALFORMED.items()):
             whole = dict(fields)
             if whole.get(b"id") == ID:
                 whole[b"id"] = b"default.%022d" % number
             before = set(client.zrange(KEY + "dead", 0, -1))
-            client.xadd(KEY + "stream", whole)  # type: ignore[arg-type] # invariant dict
+            client.xadd(KEY + "stream", whole)
             (job_id,) = await wait_until(
                 lambda before=before: set(client.zrange(KEY + "dead", 0, -1)) - before,  # type: ignore[misc] # a lambda's default
                 timeout=5,
@@ -114,8 +114,8 @@ async def test_malformed_entries_end_in_the_dead_set_with_their_payload(fleet: F
 
 async def test_a_job_that_no_worker_knows_is_tried_again_with_backoff(fleet: Fleet) -> None:
     worker = await fleet.start(concurrency=5, lease=2)
-    with redis.Redis.from_url(fleet.url) as client:
-        client.xadd(KEY + "stream", entry(job=b"os.system", args=b'{"command":"true"}'))  # type: ignore[arg-type] # invariant dict
+    with fleet.client() as client:
+        client.xadd(KEY + "stream", entry(job=b"os.system", args=b'{"command":"true"}'))
         for tries in (1, 2):
             await wait_until(lambda tries=tries: _tries(client) == tries)  # type: ignore[misc] # a lambda's default
         (score,) = [score for _, score in client.zrange(KEY + "retries", 0, -1, withscores=True)]
@@ -126,11 +126,11 @@ async def test_a_job_that_no_worker_knows_is_tried_again_with_backoff(fleet: Fle
     assert worker.exit_code is None
 
 
-def _unpack(client: redis.Redis, packed: bytes) -> list[bytes]:
-    return list(client.eval("return cmsgpack.unpack(ARGV[1])", 0, packed))  # type: ignore[arg-type] # what the script returns
+def _unpack(client: Any, packed: bytes) -> list[bytes]:
+    return list(client.eval("return cmsgpack.unpack(ARGV[1])", 0, packed))
 
 
-def _tries(client: redis.Redis) -> int:
+def _tries(client: Any) -> int:
     packed = client.hget(KEY + "parked", ID.decode())
     if packed is None:
         return 0
@@ -144,26 +144,21 @@ async def test_a_job_that_kills_its_process_dies_alone(fleet: Fleet) -> None:
     handles = await perform_all_later([Nap.bind(number, 0.2) for number in range(50)])
     poison = await Poison.perform_later()
     handles += await perform_all_later([Nap.bind(number, 0.2) for number in range(49)])
-    await wait_until(lambda: _is(poison, "dead"), timeout=20)
+    await becomes("dead", poison, timeout=20)
     await fleet.written("end", 99)
     history = fleet.ledger.read()
     history.check([handle.id for handle in handles])
     assert [run.executions for run in history.runs_of(poison.id)] == [1, 2, 3]
     assert sorted(worker.exit_code or 0 for worker in workers) == [-signal.SIGKILL] * 3 + [0]
-    for handle in handles:
-        await wait_until(lambda handle=handle: _is(handle, "succeeded"))  # type: ignore[misc] # a lambda's default
-    with redis.Redis.from_url(fleet.url) as client:
+    await all_are("succeeded", handles)
+    with fleet.client() as client:
         (record, *_) = client.lrange(KEY + "errors:" + poison.id, 0, -1)
         assert b"3 workers died while they ran this job" in record
 
 
-async def _is(handle: Any, status: str) -> bool:
-    return bool(await handle.status() == status)
-
-
 @pytest.mark.parametrize("kind", ["parked", "lanes"])
 async def test_rubbish_in_other_keys_does_not_stop_the_worker(fleet: Fleet, kind: str) -> None:
-    with redis.Redis.from_url(fleet.url) as client:
+    with fleet.client() as client:
         if kind == "parked":
             client.hset(KEY + "parked", "default.x", b"\xc1 no message")
             client.zadd(KEY + "scheduled", {"default.x": 1})

@@ -12,6 +12,7 @@ import pytest
 
 from aiojobs_rt import EnqueueError, QueueFullError, perform_all_later
 from tests.support.jobs import Fails, Gated, Nap
+from tests.support.outcomes import all_are
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ async def test_redis_is_killed_under_four_writers(own_server: RedisServer, own_f
     writers = [asyncio.create_task(write()) for _ in range(4)]
     async with few_log_lines(*workers):
         for _ in range(2):
-            await wait_until(lambda seen=len(ids): len(ids) > seen + 100)  # type: ignore[misc] # a lambda's default
+            seen = len(ids)
+            await wait_until(lambda seen=seen: len(ids) > seen + 100)  # type: ignore[misc] # a lambda's default
             own_server.kill()
             await wait_until(lambda: all("is away" in worker.log for worker in workers))
             own_server.start()
@@ -90,11 +92,11 @@ async def test_redis_is_away_for_longer_than_a_lease(own_server: RedisServer, ow
         await own_fleet.written("end", 60)
         gate.touch()
         await own_fleet.written("end", 70)
-        await wait_until(lambda: _all(handles, "succeeded"))
+        await all_are("succeeded", handles)
     history = own_fleet.ledger.read()
     history.check_exact([handle.id for handle in handles])
     assert {run.executions for run in history.runs()} == {1}, "the workers reclaimed each other"
-    with own_server.client() as client:
+    with own_fleet.client() as client:
         names = client.zrange("aiojobs:{default}:workers", 0, -1)
     assert sorted(name.rpartition(b".")[2] for name in names) == [b"0", b"0"], "a lease was given up"
 
@@ -111,11 +113,11 @@ async def test_redis_hangs(own_server: RedisServer, own_fleet: Fleet, how: str) 
             await asyncio.sleep(1.5 * LEASE)  # nothing to wait for: it hangs
             own_server.resume()
         else:
-            with own_server.client() as client:
+            with own_fleet.client() as client:
                 client.client_pause(1500, all=True)
         handles += await perform_all_later([Nap.bind(number) for number in range(50)])
         await own_fleet.written("end", 70)
-        await wait_until(lambda: _all(handles, "succeeded"))
+        await all_are("succeeded", handles)
     own_fleet.ledger.read().check_exact([handle.id for handle in handles])
 
 
@@ -124,7 +126,7 @@ async def test_the_queue_is_destroyed_under_the_worker(
     own_server: RedisServer, own_fleet: Fleet, tmp_path: Path, harm: str
 ) -> None:
     gate = tmp_path / "gate"
-    with own_server.client() as client:
+    with own_fleet.client() as client:
         harms: dict[str, Callable[[], object]] = {
             "flushall": client.flushall,
             "destroy": lambda: client.xgroup_destroy(STREAM, "workers"),
@@ -159,7 +161,7 @@ async def test_scripts_and_connections_are_lost_all_the_time(
     workers = await asyncio.gather(*(own_fleet.start(lease=2, concurrency=10) for _ in range(2)))
 
     async def hurt() -> None:
-        with own_server.client() as client:
+        with own_fleet.client() as client:
             while True:
                 if how == "script flush":
                     client.script_flush()
@@ -182,7 +184,7 @@ async def test_scripts_and_connections_are_lost_all_the_time(
 
 async def test_redis_is_full(own_server: RedisServer, own_fleet: Fleet, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    with own_server.client() as client:
+    with own_fleet.client() as client:
         worker = await own_fleet.start(lease=LEASE, concurrency=10)
         running = await perform_all_later([Gated.bind(str(gate)) for _ in range(5)])
         waiting = await perform_all_later([Nap.bind(n, 0.2) for n in range(20)])
@@ -196,8 +198,8 @@ async def test_redis_is_full(own_server: RedisServer, own_fleet: Fleet, tmp_path
             await own_fleet.written("end", 21)  # with the delayed one
             gate.touch()
             await own_fleet.written("end", 26)
-            await wait_until(lambda: _all([*running, *waiting, delayed], "succeeded"))
-            await wait_until(lambda: _all([failing], "retrying"))
+            await all_are("succeeded", [*running, *waiting, delayed])
+            await all_are("retrying", [failing])
             await asyncio.sleep(2 * LEASE)  # the lease must hold meanwhile
             assert client.zscore("aiojobs:{default}:workers", client.zrange("aiojobs:{default}:workers", 0, 0)[0])
         client.config_set("maxmemory", "0")
@@ -207,10 +209,3 @@ async def test_redis_is_full(own_server: RedisServer, own_fleet: Fleet, tmp_path
         verdict = history.check([handle.id for handle in (*running, *waiting, delayed, *later)])
         assert not verdict.duplicated
         assert {run.executions for run in history.runs()} == {1}, "a lease was lost"
-
-
-async def _all(handles: list[object], status: str) -> bool:
-    for handle in handles:
-        if await handle.status() != status:  # type: ignore[attr-defined] # JobHandles of any result
-            return False
-    return True

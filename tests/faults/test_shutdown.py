@@ -8,10 +8,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-import redis
 
 from aiojobs_rt import perform_all_later
 from tests.support.jobs import Deaf, Gated, Nap
+from tests.support.outcomes import becomes
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ async def test_term_under_load(fleet: Fleet) -> None:
     assert not late, f"{len(late)} jobs began after the signal"
     assert took < 2, f"it took {took:.1f} s though each job takes 0.2 s"
     assert "still running" not in worker.log
-    with redis.Redis.from_url(fleet.url) as client:
+    with fleet.client() as client:
         assert client.xpending(STREAM, "workers")["pending"] == 0
         assert client.zcard("aiojobs:{default}:workers") == 0
     await fleet.start(concurrency=50, lease=2)
@@ -82,7 +83,7 @@ async def test_term_with_a_job_longer_than_the_timeout(fleet: Fleet, tmp_path: P
     assert b'"failures"' not in meta
     gate.touch()
     await wait_until(lambda: fleet.ledger.count("end") == 1)
-    await wait_until(lambda: _is(handle, "succeeded"))
+    await becomes("succeeded", handle)
 
 
 async def test_a_second_signal_stops_at_once(fleet: Fleet, tmp_path: Path) -> None:
@@ -130,8 +131,6 @@ async def test_tstp_is_quiet_and_term_ends_it(fleet: Fleet, tmp_path: Path) -> N
 
 
 async def test_term_while_redis_is_away_ends_in_time(fleet: Fleet, tmp_path: Path) -> None:
-    from tests.support.redis_server import RedisServer
-
     with RedisServer() as server:
         worker = await fleet.start(url=server.url, shutdown_timeout=0.2, lease=1)
         server.kill()
@@ -149,13 +148,9 @@ async def _two(fleet: Fleet, *, shutdown_timeout: float) -> list[WorkerProcess]:
 
 
 def _meta(fleet: Fleet, job_id: str) -> bytes:
-    with redis.Redis.from_url(fleet.url) as client:
+    with fleet.client() as client:
         for key in (STREAM, f"{STREAM}:returned"):
             for _, fields in client.xrange(key):
                 if fields[b"id"] == job_id.encode():
                     return bytes(fields[b"meta"])
     raise AssertionError(f"{job_id} is on no stream")
-
-
-async def _is(handle: object, status: str) -> bool:
-    return bool(await handle.status() == status)  # type: ignore[attr-defined] # a JobHandle of any result

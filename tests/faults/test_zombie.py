@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import redis
-
 from tests.support.jobs import Gated, Nap
 from tests.support.waiting import wait_until
 
@@ -42,7 +40,7 @@ async def test_a_worker_that_comes_back_from_the_dead(fleet: Fleet, tmp_path: Pa
     assert [line.pid for line in ends] == [other.pid]
     assert [run.executions for run in history.runs_of(endless.id)] == [1, 2]
 
-    with redis.Redis.from_url(fleet.url) as client:
+    with fleet.client() as client:
         recent = [fields[b"r"] for _, fields in client.xrange("aiojobs:{default}:recent")]
         await wait_until(lambda: client.zcard("aiojobs:{default}:workers") == 2)
         names = [name.decode() for name in client.zrange("aiojobs:{default}:workers", 0, -1)]
@@ -70,7 +68,7 @@ async def test_a_finished_job_whose_lease_was_lost_is_not_settled_twice(fleet: F
     zombie.resume()
     await fleet.written("end", 2)
     await wait_until(lambda: "outcomes are dropped" in zombie.log or "0 running job(s) are cancelled" in zombie.log)
-    with redis.Redis.from_url(fleet.url) as client:
+    with fleet.client() as client:
         counts = client.hgetall("aiojobs:{default}:stats")
         assert client.xlen("aiojobs:{default}:stream") == 0
     assert counts[b"succeeded"] == b"1"

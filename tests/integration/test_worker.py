@@ -14,12 +14,13 @@ import pytest
 from aiojobs_rt import ConfigurationError, Job, JobFailed, RedisAdapter, Worker, perform_all_later, retry_on
 from aiojobs_rt.adapters.redis.keys import queue_keys
 from aiojobs_rt.core import registry
+from tests.support.outcomes import becomes
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
-    import redis
+    from tests.support.redis_server import RedisServer
 
 
 class WorkJob(Job):
@@ -38,7 +39,7 @@ async def adapter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 @pytest.fixture
-def client(redis_server: Any) -> AsyncIterator[redis.Redis]:
+def client(redis_server: RedisServer) -> Iterator[Any]:
     with redis_server.client() as client:
         yield client
 
@@ -119,7 +120,7 @@ async def test_weighted_queues_share_by_weight() -> None:
     async with running(queues={"critical": 5, "default": 1}, concurrency=1):
         await wait_until(lambda: len(order) >= 240)
     counts = Counter(order[:240])
-    assert 25 <= counts["default"] <= 60, f"about 40 of 240 expected, got {counts}"
+    assert 25 <= counts["default"] <= 55, f"about 40 of 240 expected, got {counts}"
 
 
 async def test_a_job_that_was_put_back_runs_before_all_others() -> None:
@@ -155,7 +156,7 @@ async def test_the_first_job_on_a_new_lane_starts_at_once() -> None:
             assert time.monotonic() - sent < 1.0, "it waited for the next beat"
 
 
-async def test_no_reply_of_a_read_over_several_lanes_is_dropped(client: redis.Redis) -> None:
+async def test_no_reply_of_a_read_over_several_lanes_is_dropped(client: Any) -> None:
     order, job = ordered()
     async with running(concurrency=2, lease=30):
         for wave in range(6):
@@ -192,7 +193,7 @@ async def test_slow_jobs_are_shared_and_not_hoarded() -> None:
             await wait_until(lambda: fast == 3000)
 
 
-async def test_suspects_run_one_at_a_time(client: redis.Redis) -> None:
+async def test_suspects_run_one_at_a_time(client: Any) -> None:
     now = most = done = 0
 
     class Suspect(WorkJob):
@@ -216,7 +217,7 @@ async def test_suspects_run_one_at_a_time(client: redis.Redis) -> None:
     assert most == 1
 
 
-async def test_suspects_that_come_to_a_waiting_worker_run_one_at_a_time(client: redis.Redis) -> None:
+async def test_suspects_that_come_to_a_waiting_worker_run_one_at_a_time(client: Any) -> None:
     now = most = done = 0
 
     class Suspicious(WorkJob):
@@ -235,13 +236,13 @@ async def test_suspects_that_come_to_a_waiting_worker_run_one_at_a_time(client: 
         pipeline = client.pipeline(transaction=True)
         for handle in handles:
             fields = {"id": handle.id, "job": "Suspicious", "args": "{}", "meta": '{"v":1,"at":1,"crashes":2}'}
-            pipeline.xadd(KEYS.lane("suspects"), fields)  # type: ignore[arg-type] # invariant dict
+            pipeline.xadd(KEYS.lane("suspects"), fields)
         pipeline.execute()
         await wait_until(lambda: done == 6)
     assert most == 1
 
 
-async def test_a_queue_whose_lease_was_lost_holds_up_no_other(client: redis.Redis) -> None:
+async def test_a_queue_whose_lease_was_lost_holds_up_no_other(client: Any) -> None:
     order, job = ordered()
     async with running(queues=["default", "other"], lease=1):
         (consumer,) = client.zrange(KEYS.workers, 0, -1)
@@ -288,7 +289,7 @@ async def test_lifespan_is_entered_once_and_left_at_the_end() -> None:
     assert events == ["enter", "leave"]
 
 
-async def test_cancelled_from_outside_puts_its_jobs_back_at_no_charge(client: redis.Redis) -> None:
+async def test_cancelled_from_outside_puts_its_jobs_back_at_no_charge(client: Any) -> None:
     runs: list[int] = []
     tidied = 0
 
@@ -367,7 +368,7 @@ async def test_stop_waits_for_running_jobs_on_any_queue() -> None:
     ("options", "complaint"),
     [
         ({"concurrency": 0}, "concurrency must be at least 1, got 0"),
-        ({"lease": 0.1}, "lease must be at least 0.5"),
+        ({"lease": 0.1}, r"lease must be at least 0\.5"),
         ({"queues": ["no such name"]}, "'no such name' is not a queue name"),
         ({"queues": {"default": 0}}, "queue default: the weight must be at least 1, got 0"),
         ({"queues": []}, "no queue to serve"),
@@ -403,14 +404,10 @@ async def test_cancel_reaches_a_running_job_at_once() -> None:
         asked = time.monotonic()
         assert await handle.cancel()
         await wait_until(lambda: cancelled_at)
-        print(f"cancelled after {1000 * (cancelled_at - asked):.1f} ms")
+        print(f"cancelled after {1000 * (cancelled_at - asked):.1f} ms")  # noqa: T201 - figures for the reader
         assert cancelled_at - asked < 0.5
-        await wait_until(lambda: _has_status(handle, "cancelled"))
+        await becomes("cancelled", handle)
         assert not await handle.cancel()
-
-
-async def _has_status(handle: Any, status: str) -> bool:
-    return bool(await handle.status() == status)
 
 
 async def test_a_job_that_starts_too_late_is_discarded() -> None:
@@ -426,14 +423,14 @@ async def test_a_job_that_starts_too_late_is_discarded() -> None:
     fresh = await Fresh.set(expires_in=60).perform_later("fresh")
     await asyncio.sleep(0.1)
     async with running():
-        with pytest.raises(JobFailed, match="expired: not started within 0.05 s"):
+        with pytest.raises(JobFailed, match=r"expired: not started within 0\.05 s"):
             await stale.result(timeout=5)
         await fresh.result(timeout=5)
     assert ran == ["fresh"]
     assert await stale.status() == "discarded"
 
 
-async def test_delayed_jobs_never_start_early_by_redis_clock(client: redis.Redis) -> None:
+async def test_delayed_jobs_never_start_early_by_redis_clock(client: Any) -> None:
     late: list[float] = []
 
     class Due(WorkJob):
@@ -447,6 +444,6 @@ async def test_delayed_jobs_never_start_early_by_redis_clock(client: redis.Redis
         await perform_all_later([Due.set(wait=delay / 1000).bind(delay) for delay in delays])
         await wait_until(lambda: len(late) == 80)
     late.sort()
-    print(f"lateness: median {late[40]:.1f} ms, p99 {late[79]:.1f} ms")
+    print(f"lateness: median {late[40]:.1f} ms, p99 {late[79]:.1f} ms")  # noqa: T201 - figures for the reader
     assert late[0] >= 0
     assert late[79] < 1000

@@ -6,6 +6,7 @@ processes never mix, and what was written stays when the process is killed a mom
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from dataclasses import dataclass, field
@@ -166,7 +167,7 @@ class History:
         for job_id, runs in sorted(by_job.items()):
             if any(run.ended is None for run in runs):
                 verdict.unfinished.append(job_id)
-            for before, after in zip(runs, runs[1:], strict=False):
+            for before, after in itertools.pairwise(runs):
                 if before.ended is not None and after.started < before.ended:
                     verdict.overlapping.append(job_id)
         return verdict

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import redis
 
 from tests.support.ledger import Ledger
 from tests.support.waiting import wait_until
@@ -143,6 +145,10 @@ class Fleet:
         self._folder = folder
         self.workers: list[WorkerProcess] = []
 
+    def client(self) -> Any:
+        """A client for looking into Redis, to be used in `with`; its replies are bytes, and not typed."""
+        return redis.Redis.from_url(self.url)
+
     def launch(
         self,
         *,
@@ -207,7 +213,7 @@ class Fleet:
             worker.dispose()
         self.ledger.close()
         for number, worker in enumerate(self.workers):
-            print(f"---- worker {number}, pid {worker.pid}, exit {worker.exit_code}\n{worker.log[-6000:]}")
+            print(f"---- worker {number}, pid {worker.pid}, exit {worker.exit_code}\n{worker.log[-6000:]}")  # noqa: T201 - pytest shows it when the test fails
         if not self.tracebacks:
             for worker in self.workers:
                 assert "Traceback" not in worker.log, (

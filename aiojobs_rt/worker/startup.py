@@ -1,0 +1,99 @@
+"""Before a worker works: which Redis and which queues, and whether Redis will do; the lifespans of the job classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from redis import exceptions
+
+from aiojobs_rt.adapters.default import adapter_of
+from aiojobs_rt.adapters.redis.adapter import RedisAdapter
+from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.core.message import check_queue_name
+from aiojobs_rt.errors import ConfigurationError
+from aiojobs_rt.job import Job
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping, Sequence
+    from contextlib import AsyncExitStack
+
+    from aiojobs_rt.worker.state import WorkerState
+
+OLDEST_REDIS = (6, 2)
+
+
+def find_adapter(classes: Sequence[type[Job]]) -> RedisAdapter:
+    """The one adapter of these job classes; without any, the default one.
+
+    Raises:
+        ConfigurationError: they use several, or one that needs no worker.
+    """
+    adapters = {id(adapter): adapter for adapter in (adapter_of(job_class) for job_class in classes or [Job])}
+    if len(adapters) > 1:
+        named = ", ".join(sorted(repr(adapter) for adapter in adapters.values()))
+        raise ConfigurationError(
+            f"the job classes use several adapters ({named}): give the worker the one it is to serve"
+        )
+    (adapter,) = adapters.values()
+    if not isinstance(adapter, RedisAdapter):
+        raise ConfigurationError(f"a worker needs a RedisAdapter, the job classes use {adapter!r}")
+    return adapter
+
+
+def choose_queues(
+    queues: Sequence[str] | Mapping[str, int] | None, classes: Sequence[type[Job]]
+) -> tuple[list[str], dict[str, int]]:
+    """The names of the queues to serve, in order, and their weights, if they have any.
+
+    Raises:
+        ConfigurationError: there is none, or a name or a weight is wrong.
+    """
+    names = list(dict.fromkeys(sorted({job.options().queue for job in classes}) if queues is None else queues))
+    if not names:
+        raise ConfigurationError("no queue to serve: name queues (-q), or modules with job classes")
+    weights = dict(queues) if isinstance(queues, dict) else {}
+    for name in names:
+        try:
+            check_queue_name(name)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        if weights.get(name, 1) < 1:
+            raise ConfigurationError(f"queue {name}: the weight must be at least 1, got {weights[name]}")
+    return names, weights
+
+
+async def await_redis(state: WorkerState, wire: Wire, stopping: asyncio.Event) -> None:
+    """Wait for Redis, however long it is away, unless the worker is stopped meanwhile; see that it is new enough.
+
+    Raises:
+        ConfigurationError: it is too old, or refuses.
+    """
+    display = state.adapter.endpoint.display
+    while not stopping.is_set():
+        try:
+            reply: list[Any] = await wire.call("HELLO")
+        except Away as error:
+            await state.redis.failed(error)
+            continue
+        except exceptions.ResponseError as error:
+            raise ConfigurationError(f"{display}: {error}; Redis 6.2 or newer is needed") from None
+        state.redis.succeeded()
+        version = dict(zip(reply[::2], reply[1::2], strict=False)).get(b"version", b"0").decode()
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+            raise ConfigurationError(f"{display} is Redis {version}; 6.2 or newer is needed")
+        return
+
+
+async def enter_lifespans(classes: Sequence[type[Job]], stack: AsyncExitStack) -> dict[type[Job], Any]:
+    """Enter each lifespan once; for each class that has one, what its own yielded."""
+    entered: dict[Any, Any] = {}
+    states: dict[type[Job], Any] = {}
+    for job_class in classes:
+        lifespan = job_class.lifespan
+        if lifespan is Job.lifespan:
+            continue
+        if lifespan not in entered:
+            entered[lifespan] = await stack.enter_async_context(lifespan())
+        states[job_class] = entered[lifespan]
+    return states
