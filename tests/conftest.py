@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aiojobs_rt.adapters.redis.keys import is_permanent
+from aiojobs_rt.core import registry
 from tests.support.redis_server import RedisServer, binaries
 
 if TYPE_CHECKING:
@@ -53,3 +54,16 @@ def _clean_database(server: RedisServer) -> Iterator[str]:
             key for key in client.scan_iter(count=1000) if client.ttl(key) == -1 and not is_permanent(key.decode())
         ]
     assert not leaked, f"keys without TTL that the data model does not name: {leaked}"
+
+
+@pytest.fixture(autouse=True)
+def own_job_classes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test knows the job classes of its own module and of what is shared, not those of the other test modules."""
+    everything = dict(registry._classes)
+    for name, job_class in everything.items():
+        module = job_class.__module__
+        if module.startswith("tests.") and not module.startswith("tests.support.") and module != request.module.__name__:
+            del registry._classes[name]
+    yield
+    registry._classes.clear()
+    registry._classes.update(everything)

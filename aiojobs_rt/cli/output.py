@@ -34,7 +34,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
     """Print a table; columns named in `numbers` are aligned right. No cell is cut when the output is no terminal."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        # the first names the thing: it is copied into the next command
+        table.add_column(
+            column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=column == columns[0]
+        )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console().print(table)

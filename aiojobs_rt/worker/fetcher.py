@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 import time
 from typing import TYPE_CHECKING, Any
@@ -172,18 +171,12 @@ class Fetcher:
         return sorted(queues, key=lambda served: -(random.random() ** (1 / self._weights.get(served.name, 1))))  # noqa: S311 - an order
 
     async def _read_all(self, want: int) -> int:
-        """Read from the queues in their order; by weight, each brings its share, then whoever has more fills the rest."""
+        """Read from the queues in their order; how many entries came."""
         got = 0
-        queues = self._readable()
-        if self._weights and want > 1:
-            total = sum(self._weights.get(served.name, 1) for served in queues)
-            for served in queues:
-                share = min(want - got, math.ceil(want * self._weights.get(served.name, 1) / total))
-                got += await self._read(served, share) if share > 0 else 0
-        for served in queues:
+        for served, share in self._shares(self._readable(), want):
             if got >= want or self._state.quiet:
                 break
-            got += await self._read(served, want - got)
+            got += await self._read(served, min(share, want - got))
             self._state.redis.succeeded()
         return got
 

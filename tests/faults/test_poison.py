@@ -141,9 +141,9 @@ def _tries(client: Any) -> int:
 
 async def test_a_job_that_kills_its_process_dies_alone(fleet: Fleet) -> None:
     workers = await asyncio.gather(*(fleet.start(concurrency=100, lease=1) for _ in range(4)))
-    handles = await perform_all_later([Nap.bind(number, 0.2) for number in range(50)])
-    poison = await Poison.perform_later()
-    handles += await perform_all_later([Nap.bind(number, 0.2) for number in range(49)])
+    innocent = [Nap.bind(number, 0.3) for number in range(99)]
+    handles = await perform_all_later([*innocent[:50], Poison.bind(), *innocent[50:]])
+    poison = handles.pop(50)
     await becomes("dead", poison, timeout=20)
     await fleet.written("end", 99)
     history = fleet.ledger.read()

@@ -8,7 +8,9 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import redis
 
 from aiojobs_rt import Job, discard_on, retry_on
 from aiojobs_rt.worker.settler import Settler
@@ -37,6 +39,17 @@ class Nap(FaultJob):
         if spend:
             time.sleep(spend)  # noqa: ASYNC251 - a job that blocks the loop is what is tested
         self.write("end", str(number))
+
+
+class Due(FaultJob):
+    """Notes how many milliseconds after its due time it starts, by Redis' clock."""
+
+    async def perform(self, delay_ms: int) -> None:
+        with redis.Redis.from_url(os.environ["AIOJOBS_RT_REDIS_URL"]) as client:
+            client_time: Any = client.time()
+        seconds, micros = client_time
+        enqueued_ms = self.enqueued_at.timestamp() * 1000
+        self.write("note", str(seconds * 1000 + micros / 1000 - enqueued_ms - delay_ms))
 
 
 class Gated(FaultJob):
