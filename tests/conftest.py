@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,11 +59,14 @@ def _clean_database(server: RedisServer) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def own_job_classes(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test knows the job classes of its own module and of what is shared, not those of the other test modules."""
+    """A test knows the job classes of its own module and of the modules that it imports from, not those of other tests."""
     everything = dict(registry._classes)
+    module: ModuleType = request.module
+    near = {module.__name__}
+    for value in vars(module).values():
+        near.add(value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", ""))
     for name, job_class in everything.items():
-        module = job_class.__module__
-        if module.startswith("tests.") and not module.startswith("tests.support.") and module != request.module.__name__:
+        if job_class.__module__ not in near:
             del registry._classes[name]
     yield
     registry._classes.clear()

@@ -41,7 +41,9 @@ async def test_jobs_of_a_read_whose_reply_was_lost_are_found_by_the_living_worke
     await fleet.written("end", 31, timeout=15)
     if how == "closed":
         assert time.monotonic() - sent < 2, "it waited for the lease"
-    fleet.ledger.read().check_exact([line.job_id for line in fleet.ledger.read().of("start")][:1] + [h.id for h in handles])
+    fleet.ledger.read().check_exact(
+        [line.job_id for line in fleet.ledger.read().of("start")][:1] + [h.id for h in handles]
+    )
     assert "delivered here in a reply that was lost" in worker.log
     assert {run.executions for run in fleet.ledger.read().runs()} == {1}
 

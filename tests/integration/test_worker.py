@@ -20,6 +20,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
+    from aiojobs_rt.worker.served import Served
     from tests.support.redis_server import RedisServer
 
 
@@ -149,21 +150,49 @@ async def test_a_job_that_was_put_back_runs_before_all_others() -> None:
 async def test_the_first_job_on_a_new_lane_starts_at_once() -> None:
     order, job = ordered()
     async with running(queues=[*(f"q{n}" for n in range(15)), "default"], lease=30):
-        for priority in range(1, 9):
+        for priority in range(1, 17, 2):
             sent = time.monotonic()
-            await job.set(priority=priority).perform_later(str(priority))
-            await wait_until(lambda p=priority: str(p) in order)  # type: ignore[misc] # a lambda's default
+            for one in (priority, priority + 1):
+                await job.set(priority=one).perform_later(str(one))
+            await wait_until(lambda p=priority: {str(p), str(p + 1)} <= set(order))  # type: ignore[misc] # a lambda's default
             assert time.monotonic() - sent < 1.0, "it waited for the next beat"
 
 
 async def test_no_reply_of_a_read_over_several_lanes_is_dropped(client: Any) -> None:
-    order, job = ordered()
-    async with running(concurrency=2, lease=30):
-        for wave in range(6):
-            jobs = [job.set(priority=p).bind(f"{wave}/{p}/{n}") for n in range(4) for p in (-1, 0, 1)]
-            await perform_all_later(jobs)
-            await wait_until(lambda w=wave: len(order) == 12 * (w + 1), timeout=5)  # type: ignore[misc] # a lambda's default
-    assert len(set(order)) == 72
+    order: list[int] = []
+
+    class Steady(WorkJob):
+        async def perform(self, number: int) -> None:
+            order.append(number)
+            await asyncio.sleep(0.005)
+
+    client.zadd(KEYS.lanes, {"p-1": -1})
+    await perform_all_later([Steady.bind(number) for number in range(300)])
+    async with running(concurrency=2, lease=30):  # so long that a phantom would not be found in time
+        for urgent in range(5):
+            await wait_until(lambda u=urgent: len(order) >= 60 * u)  # type: ignore[misc] # a lambda's default
+            await perform_all_later([Steady.set(priority=-1).bind(1000 + 20 * urgent + n) for n in range(20)])
+        await wait_until(lambda: len(order) == 400, timeout=5)
+    assert len(set(order)) == 400
+
+
+async def test_what_is_asked_for_during_a_look_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(lease=60) as worker:
+        reclaimer = worker._reclaimer
+        beats = 0
+        beat = reclaimer.beat
+
+        async def interrupted(served: Served) -> None:
+            nonlocal beats
+            beats += 1
+            await beat(served)
+            if beats == 1:
+                reclaimer.soon.set()
+
+        await wait_until(lambda: worker._fetcher.blocked_on)
+        monkeypatch.setattr(reclaimer, "beat", interrupted)
+        reclaimer.soon.set()
+        await wait_until(lambda: beats == 2, timeout=2)
 
 
 # -- sharing -------------------------------------------------------------------------------------
@@ -248,9 +277,9 @@ async def test_a_queue_whose_lease_was_lost_holds_up_no_other(client: Any) -> No
         (consumer,) = client.zrange(KEYS.workers, 0, -1)
         client.zadd(KEYS.workers, {consumer: 0})
         await wait_until(lambda: client.zcard(KEYS.workers) == 2, what="the worker to register again")
-        for number in range(6):
+        for number, queue in enumerate(["other"] * 4 + ["default"] * 4):
             sent = time.monotonic()
-            await job.set(queue="default" if number % 2 else "other").perform_later(str(number))
+            await job.set(queue=queue).perform_later(str(number))
             await wait_until(lambda n=number: str(n) in order)  # type: ignore[misc] # a lambda's default
             assert time.monotonic() - sent < 1.0
 
@@ -362,6 +391,31 @@ async def test_stop_waits_for_running_jobs_on_any_queue() -> None:
         worker.stop()
     assert sorted(done) == queues
     assert [await handle.status() for handle in handles] == ["succeeded"] * 5
+
+
+async def test_stop_puts_back_what_waits_for_a_slot() -> None:
+    ran: list[int] = []
+    begun = asyncio.Event()
+
+    class Blocking(WorkJob):
+        async def perform(self, number: int) -> None:
+            ran.append(number)
+            if number == 2000:
+                begun.set()
+                await asyncio.sleep(0.2)
+
+    handles = await perform_all_later([Blocking.bind(number) for number in range(2030)])
+    worker = Worker(queues=["default"], concurrency=1, lease=5)
+    async with anyio.create_task_group() as group:
+        await group.start(worker.run)
+        await begun.wait()
+        assert len(worker._buffer), "nothing waits: no test"
+        worker.stop()
+    assert ran == list(range(2001))
+    assert {await handle.status() for handle in handles[2001:]} == {"queued"}
+    async with running():
+        await wait_until(lambda: len(ran) == 2030)
+    assert sorted(ran) == list(range(2030))
 
 
 @pytest.mark.parametrize(
