@@ -13,7 +13,6 @@ checker checks each call like a call of `perform` itself. Nothing in this module
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from aiojobs_rt.core.arguments import Arguments, Result, Unresolved
 from aiojobs_rt.core.durations import instant_to_ms, to_ms
 from aiojobs_rt.core.generics import defining_class, open_parameters, type_arguments
 from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id, queue_of
+from aiojobs_rt.core.methods import wrong_lifespan, wrong_perform
 from aiojobs_rt.core.options import Options, check_priority, overrides
 from aiojobs_rt.enqueue import Bound, deliver, deliver_all
 from aiojobs_rt.errors import InvalidJob
@@ -281,13 +281,12 @@ class Job:
         cls._options = Options.of(cls)
         if not isinstance(cls.name, str) or not 1 <= len(cls.name) <= 200 or not cls.name.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidJob(f"{cls.__qualname__}: name must be 1 to 200 printable characters, got {cls.name!r}")
+        if wrong := wrong_lifespan(cls):
+            raise InvalidJob(f"{cls.__qualname__}.lifespan {wrong}")
         if cls.is_abstract():
             return
-        if not inspect.iscoroutinefunction(cls.perform):
-            raise InvalidJob(
-                f"{cls.__qualname__}.perform must be `async def perform(self, ...)`: jobs run on the event loop; "
-                "for blocking work write `await anyio.to_thread.run_sync(...)` inside it"
-            )
+        if wrong := wrong_perform(cls):
+            raise InvalidJob(f"{cls.__qualname__}.perform {wrong}")
         frame = sys._getframe(1)  # noqa: SLF001 - names local to the function that defines the class, as pydantic does
         while frame.f_code.co_name in ("__init_subclass__", "__new__") and frame.f_back is not None:
             frame = frame.f_back

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from aiojobs_rt.cli import demo, doctor, enqueue, jobs, overview, pause, worker
 from aiojobs_rt.cli.output import complain
-from aiojobs_rt.errors import AiojobsError
+from aiojobs_rt.errors import AiojobsError, RedisUnavailable
 
 
 class Commands(TyperGroup):
@@ -21,6 +21,8 @@ class Commands(TyperGroup):
         """Run the command; what this package, or Redis, says is wrong ends it with exit code 1."""
         try:
             return super().invoke(ctx)
+        except RedisUnavailable as error:
+            complain(f"{error} Is Redis running there? --redis-url, or AIOJOBS_RT_REDIS_URL, names another.")
         except AiojobsError as error:
             complain(str(error))
         except RedisError as error:

@@ -69,15 +69,15 @@ def list_(
         return
     if found:
         print_table(
-            ("id", "job", "queue", "state", "when", "runs", "what"),
+            ("id", "job", "queue", "state", "when", "failed", "what"),
             [
-                (item.id or "-", item.job, item.queue, item.state, when(item.at), _runs(item), _what(item))
+                (item.id or "-", item.job, item.queue, item.state, when(item.at), _failed(item), _what(item))
                 for item in found
             ],
-            numbers=("runs",),
+            numbers=("failed",),
         )
     elif not more:
-        print("No such job.")
+        print("No jobs." if state else "No jobs; finished ones: --state finished")
     if cursor:
         print(f"There may be more: --after {cursor}")
     elif more:
@@ -167,7 +167,7 @@ def _one(queue: str | None, *, all_dead: bool) -> None:
         raise typer.BadParameter("give a job's ID, or --all-dead with -q QUEUE, not both")
 
 
-def _runs(item: JobSummary) -> str:
+def _failed(item: JobSummary) -> str:
     return str(item.failures + item.crashes) if item.failures or item.crashes else ""
 
 

@@ -74,6 +74,8 @@ def find_job(name: str) -> type[Job]:
     if known is not None:
         return known
     module_name, colon, path = name.partition(":")
+    if colon and not (module_name and path):
+        raise ConfigurationError(f"{name!r} names no job: write MODULE:CLASS, such as myapp.jobs:SendWelcome")
     if not colon:
         names = [job for job, _ in registry.job_classes()]
         if not names:

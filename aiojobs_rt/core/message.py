@@ -179,6 +179,8 @@ def parse(job_id: bytes, job: bytes, args: bytes, meta: bytes, *, queue: str) ->
         if fields["v"] != WIRE_VERSION:
             _refuse_version(fields["v"])
         message = JobMessage(job_id.decode("ascii"), job.decode(), args, queue, 0, at)
+        if not (message.id.isprintable() and message.job.isprintable()):
+            raise _not_printable()
         if len(fields) > 2:
             _read_rest(message, fields)
             head = _HEAD.match(meta)
@@ -196,6 +198,11 @@ def parse(job_id: bytes, job: bytes, args: bytes, meta: bytes, *, queue: str) ->
         if type(at) is not int or not 0 <= at <= MAX_COUNT:
             raise MalformedMessage("meta's 'at' is not a count of milliseconds")
         return message
+
+
+def _not_printable() -> MalformedMessage:
+    """Both go into logs and onto terminals."""
+    return MalformedMessage("the job's id or name holds control characters")
 
 
 def _no_head() -> MalformedMessage:

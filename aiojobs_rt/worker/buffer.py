@@ -101,10 +101,6 @@ class Buffer:
                 break
         return taken
 
-    def put_back(self, deliveries: list[Delivery]) -> None:
-        """Undo a `drain` from the heartbeat thread; no slot is woken, as the loop stands still."""
-        self._deliveries.extendleft(reversed(deliveries))
-
     def close(self) -> None:
         """Let the slots end once it is empty."""
         self.closed = True

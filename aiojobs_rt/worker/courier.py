@@ -56,9 +56,11 @@ class Courier:
                 self._laden.discard(name)
                 try:
                     await self._carry(served)
-                except (Away, ConfigurationError, exceptions.ResponseError) as error:
+                except (Away, ConfigurationError) as error:
                     await self._state.redis.failed(error)
                     self.call(served)
+                except exceptions.ResponseError as error:  # this queue's own trouble; the next beat calls again
+                    logger.error("queue %s: what leaves it can't be read: %s", name, error)  # noqa: TRY400 - an answer of Redis
 
     async def _carry(self, served: Served) -> None:
         """Carry all that waits. What a queue refuses stays for the next beat, and holds up nothing behind it."""

@@ -42,6 +42,7 @@ BLOCK_MS = 2_000
 AHEAD = 0.05
 MOST_AHEAD = 1_000
 STALE = 0.25
+REFUSED_FOR = 1.0
 PAGE = 500
 
 
@@ -106,6 +107,7 @@ class Fetcher:
                     await self._on_empty()
                     # what a blocking read found empty for 2 s needs no other read before the next
                     waiting = not self._state.quiet and await self._block(self._readable()) and self._want() > 0
+                    waiting = waiting and not any(served.refusal for served in self._state.queues.values())
             except (Away, ConfigurationError) as error:
                 for served in self._state.queues.values():
                     served.look_for_phantoms = True
@@ -160,11 +162,7 @@ class Fetcher:
     def _readable(self) -> list[Served]:
         """The queues that may be read now, in the order of reading."""
         now = time.monotonic()
-        queues = [
-            served
-            for served in self._state.queues.values()
-            if served.registered and not served.paused and now < served.safe_until()
-        ]
+        queues = [served for served in self._state.queues.values() if served.may_read(now) and not served.paused]
         if not self._weights or len(queues) < 2:
             return queues
         # a weighted shuffle: Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006), keys u^(1/w)
@@ -176,7 +174,11 @@ class Fetcher:
         for served, share in self._shares(self._readable(), want):
             if got >= want or self._state.quiet:
                 break
-            got += await self._read(served, min(share, want - got))
+            try:
+                got += await self._read(served, min(share, want - got))
+                served.refusal = ""
+            except exceptions.ResponseError as error:
+                await self._heal(error, served)
             self._state.redis.succeeded()
         return got
 
@@ -227,6 +229,7 @@ class Fetcher:
             except TimeoutError:
                 pass
             return False
+        queues = [served for served in queues if not served.refusal] or queues
         # a consumer is named after worker and epoch: queues of one epoch share a read, several epochs take short turns
         consumers = list(dict.fromkeys(served.consumer for served in queues))
         self._block_turn += 1
@@ -293,9 +296,13 @@ class Fetcher:
     async def _recover(self) -> None:
         """Run what Redis has delivered here without this worker knowing."""
         for served in self._state.queues.values():
-            if served.look_for_phantoms and served.registered and time.monotonic() < served.safe_until():
-                for lane in served.lanes:
-                    await self._recover_lane(served, lane)
+            if served.look_for_phantoms and served.may_read(time.monotonic()):
+                try:
+                    for lane in served.lanes:
+                        await self._recover_lane(served, lane)
+                except exceptions.ResponseError as error:
+                    await self._heal(error, served)
+                    continue
                 served.look_for_phantoms = False
                 served.suspicious = 0
 
@@ -331,22 +338,33 @@ class Fetcher:
                 )
                 self._take(served, lane, found, since)
 
-    async def _heal(self, error: exceptions.ResponseError) -> None:
-        """After a group or stream was destroyed under us, or something worse."""
+    async def _heal(self, error: exceptions.ResponseError, *queues: Served) -> None:
+        """After a read of these queues (none: of all at once) was refused: a group or stream was destroyed under us, or something worse."""
         text = str(error)
+        now = time.monotonic()
         if "NOGROUP" in text or "UNBLOCKED" in text or "no longer exists" in text:
-            now = time.monotonic()
             if now - self._healed_at > 1:
                 logger.warning("a stream or its group is gone (%s); it is made again", text[:200])
             else:
                 await asyncio.sleep(0.05)
             self._healed_at = now
-            try:
-                for served in list(self._state.queues.values()):
+            for served in queues or list(self._state.queues.values()):
+                try:
                     await self._register(served)
-            except (Away, ConfigurationError) as away:
-                await self._state.redis.failed(away)
-            except exceptions.ResponseError as worse:
-                await self._state.redis.failed(worse)
+                except (Away, ConfigurationError) as away:
+                    await self._state.redis.failed(away)
+                    return
+                except exceptions.ResponseError as worse:
+                    self._note_refusal(served, worse)
             return
-        await self._state.redis.failed(error)
+        for served in queues:
+            self._note_refusal(served, error)
+        if not queues:
+            await asyncio.sleep(0.1)  # whose fault it was is found when they are read one by one
+
+    def _note_refusal(self, served: Served, error: exceptions.ResponseError) -> None:
+        """Leave a queue alone for a moment: the others are read on."""
+        if served.refusal != str(error):
+            served.refusal = str(error)
+            logger.error("queue %s can't be read: %s", served.name, error)
+        served.refused_until = time.monotonic() + REFUSED_FOR

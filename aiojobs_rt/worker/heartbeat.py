@@ -64,6 +64,7 @@ class Heartbeat:
         stall_limit: seconds.
         on_lost: called in the loop with a queue and the consumer whose lease on it was lost, and whether Redis has forgotten it.
         on_deadline: called in this thread when the shutdown takes longer than it may.
+        release: called in the loop with what this thread could not put back, or does not know whether it did.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Heartbeat:
         stall_limit: float,
         on_lost: OnLost,
         on_deadline: Callable[[], None],
+        release: Callable[[Delivery], None],
     ) -> None:
         self._state = state
         self._loop = loop
@@ -82,6 +84,7 @@ class Heartbeat:
         self._stall_limit = stall_limit
         self._on_lost = on_lost
         self._on_deadline = on_deadline
+        self._give_back = release
         self._loop_thread = threading.get_ident()
         self._thread = threading.Thread(target=self._run, name="aiojobs_rt:heartbeat", daemon=True)
         self._stop = threading.Event()
@@ -129,7 +132,12 @@ class Heartbeat:
             client = self._connect()
             for served in list(self._state.queues.values()):
                 if served.registered:
-                    self._renew(client, served)
+                    try:
+                        self._renew(client, served)
+                    except exceptions.ResponseError as error:
+                        if isinstance(error, AWAY):
+                            raise
+                        # this queue's own trouble, which the beat reports; the leases on the others go on
         except (*AWAY, exceptions.RedisError, ConfigurationError):
             # the loop's own calls report that Redis is away, and its beat renews when this thread can't
             self._disconnect()
@@ -239,11 +247,15 @@ class Heartbeat:
             try:
                 self._release(deliveries)
             except (*AWAY, exceptions.RedisError, ConfigurationError) as error:
-                logger.warning("the buffer could not be put back: %s", error)
-                for delivery in deliveries:
-                    delivery.gone = False
-                self._buffer.put_back(deliveries)
+                # it may have been done all the same: run here, they would run twice
+                logger.warning("the buffer could not be put back: %s; it is tried again when the loop moves", error)
+                self._loop.call_soon_threadsafe(self._release_again, deliveries)
                 self._disconnect()
+
+    def _release_again(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            delivery.gone = False
+            self._give_back(delivery)
 
     def _release(self, deliveries: list[Delivery]) -> None:
         served = deliveries[0].served

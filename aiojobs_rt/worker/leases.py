@@ -47,6 +47,7 @@ class Leases:
         self._buffer = buffer
         self._slots = slots
         self._on_change = on_change
+        self._given_up = False
 
     async def take_all(self, stopping: asyncio.Event) -> None:
         """Take the lease on every queue, however long Redis is away, unless the worker is stopped meanwhile.
@@ -68,7 +69,9 @@ class Leases:
                     self._state.redis.succeeded()
 
     async def register(self, served: Served) -> None:
-        """Take the lease on a queue, and make its groups."""
+        """Take the lease on a queue, and make its groups. After all were given up it does nothing: a beat may still be on its way."""
+        if self._given_up:
+            return
         keys = served.keys
         sent = time.monotonic()
         now_ms, outage, born = await self._wire.run(
@@ -132,13 +135,17 @@ class Leases:
         self._on_change()
 
     async def give_up_all(self) -> None:
-        """Give up every lease; what is still pending here is reclaimed at once."""
+        """Give up every lease, and take none any more; what is still pending here is reclaimed at once."""
+        self._given_up = True
         for served in self._state.queues.values():
             if served.registered:
                 keys, consumer = served.keys, served.consumer
-                await self._wire.run(
-                    script("leave"),
-                    (keys.workers, keys.stream, keys.lanes, keys.wake + consumer, keys.call + consumer),
-                    (consumer,),
-                )
                 served.registered = False
+                try:
+                    await self._wire.run(
+                        script("leave"),
+                        (keys.workers, keys.stream, keys.lanes, keys.wake + consumer, keys.call + consumer),
+                        (consumer,),
+                    )
+                except exceptions.ResponseError as error:  # the others are given up all the same
+                    logger.error("queue %s: its lease can't be given up: %s", served.name, error)  # noqa: TRY400 - an answer of Redis

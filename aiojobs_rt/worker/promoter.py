@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.promoter")
 
 LIMIT = 500
+REFUSED_FOR_MS = 5_000
 NEVER = float("inf")
 
 
@@ -61,9 +62,12 @@ class Promoter:
                     continue
                 try:
                     await self.promote(served)
-                except (Away, ConfigurationError, exceptions.ResponseError) as error:
+                except (Away, ConfigurationError) as error:
                     self.note_due(name, due_ms)
                     await self._state.redis.failed(error)
+                except exceptions.ResponseError as error:  # this queue's own trouble: the others are not kept waiting
+                    logger.error("queue %s: what is due can't be promoted: %s", name, error)  # noqa: TRY400 - an answer of Redis
+                    self.note_due(name, self._state.clock.now_ms() + REFUSED_FOR_MS)
 
     async def promote(self, served: Served) -> int:
         """Promote all that is due on a queue, at most 500 jobs a call; how many."""

@@ -70,6 +70,7 @@ class Reclaimer:
         self._on_lanes = on_lanes
         self._details = details
         self._wire = Wire(state.adapter.endpoint, "aiojobs_rt:beat")
+        self._refusals: dict[str, str] = {}
         self.soon = asyncio.Event()
 
     async def run(self) -> None:
@@ -79,7 +80,7 @@ class Reclaimer:
             self.soon.clear()  # before the look: what is asked for meanwhile is looked at again
             try:
                 for served in list(self._state.queues.values()):
-                    await self.beat(served)
+                    await self._try_beat(served)
                 if beats % 3 == 0:
                     await self._announce()
                 beats += 1
@@ -94,6 +95,17 @@ class Reclaimer:
                     await self.soon.wait()
             except TimeoutError:
                 pass
+
+    async def _try_beat(self, served: Served) -> None:
+        """Look at one queue; what Redis refuses there is no matter of the others."""
+        try:
+            await self.beat(served)
+        except exceptions.ResponseError as error:
+            if self._refusals.get(served.name) != str(error):
+                logger.error("queue %s: the beat failed: %s", served.name, error)  # noqa: TRY400 - an answer of Redis, no fault of this code
+                self._refusals[served.name] = str(error)
+        else:
+            self._refusals.pop(served.name, None)
 
     async def beat(self, served: Served) -> None:
         """Look at one queue."""
@@ -118,6 +130,7 @@ class Reclaimer:
             self._on_lanes(served)
         served.paused = bool(paused)
         self._compare(served, dict(zip(["", *names], pending, strict=True)), held)
+        served.forget_old_cancels()
         for job_id in cancelled:
             if job_id.decode() not in served.cancels:
                 self._on_cancel(served, job_id.decode())

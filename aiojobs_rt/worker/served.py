@@ -95,6 +95,10 @@ class Served:
         self.look_for_phantoms = False
         self.empty: set[str] = set()
         """Lanes that were empty when they were last read."""
+        self.refusal = ""
+        """With what Redis refused to have it read the last time, if it did."""
+        self.refused_until = 0.0
+        """time.monotonic() until which it is not read, for that reason."""
 
     def lease_ms(self) -> int:
         """The lease's length."""
@@ -107,6 +111,10 @@ class Served:
     def safe_until(self) -> float:
         """No read and no job starts after this (time.monotonic): the lease could pass meanwhile."""
         return self.deadline - self.lease / 6
+
+    def may_read(self, now: float) -> bool:
+        """Whether a read may start now (time.monotonic)."""
+        return self.registered and now < self.safe_until() and now >= self.refused_until
 
     def hold(self, delivery: Delivery) -> None:
         """Note that an entry is here."""
@@ -165,10 +173,13 @@ class Served:
 
     def note_cancel(self, job_id: str) -> None:
         """Remember a cancel for a while: the job may be on its way here."""
-        now = time.monotonic()
-        self.cancels[job_id] = now
-        if len(self.cancels) > 1000 or now - next(iter(self.cancels.values())) > REMEMBER_CANCELS:
-            self.cancels = {key: at for key, at in self.cancels.items() if now - at <= REMEMBER_CANCELS}
+        self.cancels[job_id] = time.monotonic()
+
+    def forget_old_cancels(self) -> None:
+        """A job that is dead, and revived later under its id, must not be cancelled once more."""
+        if self.cancels:
+            since = time.monotonic() - REMEMBER_CANCELS
+            self.cancels = {job_id: at for job_id, at in self.cancels.items() if at >= since}
 
     def next_epoch(self) -> None:
         """Begin anew under another consumer's name, after the lease was lost. What is held of the old one is no longer ours."""

@@ -126,8 +126,13 @@ class Settler:
             await queue.batcher.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Send nothing more, and close the connections."""
+        if self.unsettled:
+            logger.warning(
+                "%d job(s) could not be settled or put back before the end; they run again elsewhere", self.unsettled
+            )
         for queue in self._queues.values():
+            await queue.batcher.abandon()
             await queue.wire.close()
 
     def retry_kept(self) -> None:
@@ -242,6 +247,12 @@ class _Queue:
                 return
             for item in items:
                 await self._settle([item], consumer)
+        except Exception:
+            # a fault of this code must not lose what nobody waits for
+            logger.exception(
+                "queue %s: %d outcome(s) can't be sent; they are kept and tried again", self._served.name, len(items)
+            )
+            self._kept += items
         else:
             self._note(items, answer, consumer)
 

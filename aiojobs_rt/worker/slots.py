@@ -220,7 +220,8 @@ class Slots:
         job = fields[3].decode("utf-8", "replace") if named else ""
         if not job_id.startswith(delivery.served.name) or not job_id.isprintable() or len(job_id) > 300:
             job_id = f"{delivery.served.name}.malformed-{delivery.entry.decode()}"
-        message = JobMessage(job_id, job[:200], b"", delivery.served.name)
+        job = "".join(char if char.isprintable() else "?" for char in job[:200])
+        message = JobMessage(job_id, job, b"", delivery.served.name)
         delivery.message = message
         began = time.monotonic()
         if isinstance(error, NewerMessage):

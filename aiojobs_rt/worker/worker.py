@@ -177,6 +177,7 @@ class Worker:
                 stall_limit=settings().stall_limit,
                 on_lost=self._leases.note_lost,
                 on_deadline=self._on_deadline,
+                release=self._settler.release_unsafe,
             )
             self._heartbeat.start()
             try:

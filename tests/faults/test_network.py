@@ -35,7 +35,7 @@ async def test_jobs_of_a_read_whose_reply_was_lost_are_found_by_the_living_worke
     worker = await fleet.start(url=proxy.url, lease=2)
     await becomes("succeeded", await Nap.perform_later(0))
     eat = proxy.eat_reply if how == "closed" else proxy.eat_reply_silently
-    eat(b"XREADGROUP", count=2)
+    eat(b"XREADGROUP")
     sent = time.monotonic()
     handles = await perform_all_later([Nap.bind(number) for number in range(30)])
     await fleet.written("end", 31, timeout=15)

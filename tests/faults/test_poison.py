@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from aiojobs_rt import perform_all_later
-from tests.support.jobs import Nap, Poison
+from tests.support.jobs import Bystander, Nap, Poison
 from tests.support.outcomes import all_are, becomes
 from tests.support.waiting import wait_until
 
@@ -141,7 +141,7 @@ def _tries(client: Any) -> int:
 
 async def test_a_job_that_kills_its_process_dies_alone(fleet: Fleet) -> None:
     workers = await asyncio.gather(*(fleet.start(concurrency=100, lease=1) for _ in range(4)))
-    innocent = [Nap.bind(number, 0.3) for number in range(99)]
+    innocent = [Bystander.bind() for _ in range(99)]
     handles = await perform_all_later([*innocent[:50], Poison.bind(), *innocent[50:]])
     poison = handles.pop(50)
     await becomes("dead", poison, timeout=20)

@@ -11,9 +11,10 @@ import orjson
 import pytest
 from redis.exceptions import ResponseError
 
-from aiojobs_rt import Job, JobHandle, RedisAdapter, Worker
+from aiojobs_rt import Job, RedisAdapter, Worker
 from aiojobs_rt.admin import Admin, examine, examine_server
 from aiojobs_rt.errors import RedisUnavailable
+from tests.support.outcomes import all_are
 from tests.support.raw_queue import CHANNEL, ERROR, KEPT, RawQueue, dead, retried, succeeded
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -537,9 +538,5 @@ async def test_a_paused_queue_is_not_read_until_it_is_resumed(redis_url: str) ->
             assert await second.status() == "queued"
             assert await admin.resume("paused")
             await asyncio.wait_for(ran.wait(), 5)
-            await wait_until(lambda: first_and_second_ended(first, second), what="both to end")
+            await all_are("succeeded", (first, second))
             worker.stop()
-
-
-async def first_and_second_ended(*handles: JobHandle[Any]) -> bool:
-    return all([await handle.status() == "succeeded" for handle in handles])

@@ -173,6 +173,8 @@ def test_enqueue_by_class_and_by_name(shop: Callable[..., Any], redis_url: str) 
         (["-m", "cli_shop", "Nope"], "there is no job named 'Nope'; there are: "),
         (["-m", "nope", "Add"], "there is no module 'nope'"),
         (["cli_shop:Nope"], "'Nope' in module cli_shop is no job class"),
+        (["cli_shop:"], "'cli_shop:' names no job: write MODULE:CLASS"),
+        ([":Add"], "':Add' names no job: write MODULE:CLASS"),
         (["cli_shop:Boom", "--wait", "1"], "Boom keeps no result to wait for"),
     ],
 )
@@ -189,7 +191,7 @@ def test_what_cannot_be_enqueued_is_one_sentence(
 def test_the_tables_and_their_json(shop: Callable[..., Any], redis_url: str) -> None:
     assert shop("queues").stdout == "No queue has been used yet.\n"
     assert shop("workers").stdout == "No worker runs.\n"
-    assert shop("jobs", "list").stdout == "No such job.\n"
+    assert shop("jobs", "list").stdout == "No jobs; finished ones: --state finished\n"
     job_id = shop("enqueue", "cli_shop:Add", '{"a": 41}').stdout.strip()
     with RawQueue(redis_url, "default") as queue:
         queue.register("w-1.0")

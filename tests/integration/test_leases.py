@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
 from tests.support.raw_queue import GRACE_MS, LEASE_MS, RawQueue, dead, released, retried, succeeded
 
@@ -177,6 +178,32 @@ def test_a_release_costs_no_crash_and_forgets_none(queue: RawQueue) -> None:
     (again,) = queue.read("a", lane="suspects")  # a suspect stays one
     assert again.meta == entry.meta
     assert b'"crashes":2' in again.meta
+
+
+@pytest.mark.parametrize("delay_ms", [0, 1])
+def test_a_suspect_that_is_retried_stays_one(queue: RawQueue, delay_ms: int) -> None:
+    """G10: on a common lane it would run beside other suspects, and the next crash would be death for all of them."""
+    queue.register("a")
+    queue.enqueue("q.x", route="5")
+    for lane in ("p5", "returned"):
+        queue.register("victim")
+        queue.read("victim", lane=lane)
+        die(queue, "victim")
+        queue.reclaim("a")
+    (entry,) = queue.read("a", lane="suspects")
+    assert queue.settle("a", retried(entry, delay_ms=delay_ms)) == b""
+    while delay_ms and not queue.promote():
+        pass
+    assert [again.id for again in queue.read("a", lane="suspects")] == ["q.x"]
+
+
+def test_a_queue_with_a_lane_that_is_no_stream_is_not_served(queue: RawQueue) -> None:
+    queue.enqueue("q.x", route="5")
+    queue.client.set(queue.keys.lane("p5"), "no stream")
+    before = queue.snapshot()
+    with pytest.raises(redis.ResponseError, match=r"WRONGTYPE .*p5"):
+        queue.register("a")
+    assert queue.snapshot() == before
 
 
 def test_reclaim_goes_page_by_page_over_all_lanes_and_the_victim_stays_condemned_meanwhile(queue: RawQueue) -> None:

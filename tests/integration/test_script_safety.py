@@ -114,6 +114,24 @@ def test_at_maxmemory_each_script_is_done_or_refused_as_the_table_says(queue: Ra
         assert queue.snapshot() != before
 
 
+@pytest.mark.parametrize("name", sorted(set(scripts.names()) - ELSEWHERE))
+def test_a_user_without_channels_gets_all_of_it_done(queue: RawQueue, name: str) -> None:
+    """From Redis 7 on, a new user may use no channel unless he is given some."""
+    call = prepare(queue, name)
+    master = queue.client
+    master.execute_command("ACL", "SETUSER", "mute", "on", ">hunter2", "~*", "+@all", "resetchannels")
+    port = master.connection_pool.connection_kwargs["port"]
+    queue.client = redis.Redis(port=port, username="mute", password="hunter2")  # noqa: S106 - a user of this test
+    try:
+        with pytest.raises(redis.RedisError, match="permission"):
+            queue.client.publish("aiojobs:control", "x")
+        call()
+    finally:
+        queue.client.close()
+        queue.client = master
+        master.execute_command("ACL", "DELUSER", "mute")
+
+
 def test_a_refused_enqueue_is_done_when_it_is_sent_again(queue: RawQueue) -> None:
     queue.client.config_set("maxmemory", 1)
     with pytest.raises(redis.RedisError):

@@ -15,6 +15,7 @@ from aiojobs_rt import ConfigurationError, Job, JobFailed, RedisAdapter, Worker,
 from aiojobs_rt.adapters.redis.keys import queue_keys
 from aiojobs_rt.core import registry
 from tests.support.outcomes import becomes
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -285,6 +286,141 @@ async def test_a_queue_whose_lease_was_lost_holds_up_no_other(client: Any) -> No
 
 
 # -- start and end -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["workers", "stream", "lane", "index"])
+async def test_a_queue_whose_keys_are_broken_holds_up_no_other(
+    client: Any, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    order, job = ordered()
+    bad, good = queue_keys("aiojobs", "bad"), queue_keys("aiojobs", "default")
+    async with running(queues=["bad", "default"], lease=0.5) as worker:
+        consumer = worker._state.queues["default"].consumer
+        if key == "lane":
+            client.zadd(bad.lanes, {"p5": 5})
+        name = bad.lane("p5") if key == "lane" else getattr(bad, key)
+        client.delete(name)
+        client.set(name, "broken")
+        lease = client.zscore(good.workers, consumer)
+        await wait_until(lambda: client.zscore(good.workers, consumer) > lease + 1500)  # three leases later
+        await job.perform_later("runs")
+        await wait_until(lambda: order, timeout=2)
+        assert client.zscore(good.workers, consumer) > lease + 1500
+        client.delete(name)
+        await job.set(queue="bad").perform_later("runs there again")
+        await wait_until(lambda: len(order) == 2)
+    assert worker._state.queues["default"].epoch == 0
+    assert len(caplog.records) < 25, f"too much was said: {caplog.text}"
+
+
+async def test_who_has_left_takes_no_lease_again(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beat may come while the leases are given up."""
+    async with running() as worker:
+        withdraw = worker._reclaimer.withdraw
+
+        async def beat_and_withdraw() -> None:
+            await worker._reclaimer.beat(worker._state.queues["default"])
+            await withdraw()
+
+        monkeypatch.setattr(worker._reclaimer, "withdraw", beat_and_withdraw)
+        assert client.zcard(KEYS.workers) == 1
+    assert client.zcard(KEYS.workers) == 0
+
+
+async def test_the_next_attempt_runs_by_the_priority_that_its_declaration_names(client: Any) -> None:
+    order, job = ordered()
+
+    @retry_on(ValueError, wait=0, attempts=2, jitter=0, priority=7)
+    class Yielding(WorkJob):
+        async def perform(self) -> None:
+            order.append(f"attempt {self.executions}")
+            if self.executions == 1:
+                await job.perform_later("common")
+                raise ValueError
+
+    await Yielding.perform_later()
+    async with running(concurrency=1):
+        await wait_until(lambda: len(order) == 3)
+    assert order == ["attempt 1", "common", "attempt 2"]
+    assert client.zrange(KEYS.lanes, 0, -1) == [b"p7"]
+
+
+async def test_what_a_blocked_worker_may_have_put_back_runs_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heartbeat puts the buffer back while the loop stands still, and the reply is lost. (G2)"""
+    order, job = ordered()
+    gate = asyncio.Event()
+
+    class Gated(WorkJob):
+        async def perform(self) -> None:
+            await gate.wait()
+
+    async with running(concurrency=1) as worker:
+        await Gated.perform_later()
+        await wait_until(lambda: worker._slots.running)
+        await job.perform_later("one")
+        await worker._fetcher._read(worker._state.queues["default"], 1)
+        heartbeat = worker._heartbeat
+        assert heartbeat is not None
+        evaluate = heartbeat._evaluate
+
+        def done_and_lost(*arguments: Any) -> Any:
+            evaluate(*arguments)
+            raise ConnectionResetError
+
+        monkeypatch.setattr(heartbeat, "_evaluate", done_and_lost)
+        heartbeat._put_back_buffer()
+        monkeypatch.setattr(heartbeat, "_evaluate", evaluate)
+        gate.set()
+        await job.perform_later("two")
+        await wait_until(lambda: "two" in order and not client.hlen(KEYS.index))
+    assert order == ["one", "two"]
+
+
+async def test_nothing_goes_on_after_the_end_when_redis_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    ran = asyncio.Event()
+
+    class Unsettled(WorkJob):
+        async def perform(self) -> None:
+            ran.set()
+            await asyncio.sleep(60)
+
+    with RedisServer() as server:
+        async with RedisAdapter(server.url) as adapter:
+            await adapter.enqueue([Unsettled.bind().envelope()])
+            worker = Worker(queues=["default"], adapter=adapter, lease=5, shutdown_timeout=0)
+            async with anyio.create_task_group() as group:
+                await group.start(worker.run)
+                await ran.wait()
+                server.kill()
+                worker.stop()
+        server.start()
+        left = [task for task in asyncio.all_tasks() if task.get_name() == "aiojobs_rt batcher"]
+    assert not left
+    assert "1 job(s) could not be settled or put back" in caplog.text
+
+
+async def test_an_outcome_that_can_not_be_sent_is_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of the package's own must not lose it without a word."""
+    order, job = ordered()
+    async with running(lease=1) as worker:
+        queue = worker._settler._queue(worker._state.queues["default"])
+
+        def wrong(*_: object) -> Any:
+            monkeypatch.undo()
+            raise RuntimeError("wrong")
+
+        monkeypatch.setattr(queue, "_pack", wrong)
+        handle = await job.perform_later("one")
+        await wait_until(lambda: order)
+
+        async def has_succeeded() -> bool:
+            return await handle.status() == "succeeded"
+
+        await wait_until(has_succeeded)
+    assert order == ["one"]
+    assert "can't be sent; they are kept" in caplog.text
 
 
 async def test_lifespan_is_entered_once_and_left_at_the_end() -> None:

@@ -91,8 +91,17 @@ class Poison(FaultJob):
 
     async def perform(self) -> None:
         self.write("start")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Bystander(FaultJob):
+    """Takes longer than `Poison` needs to kill; not much longer once it is suspected itself."""
+
+    async def perform(self) -> None:
+        self.write("start")
+        await asyncio.sleep(0.3 if self.executions < 3 else 0.05)
+        self.write("end")
 
 
 class Fails(FaultJob):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -197,8 +198,30 @@ def test_a_sync_perform_is_refused_where_it_is_defined() -> None:
 
 
 def test_an_async_generator_is_no_perform() -> None:
-    with pytest.raises(InvalidJob, match=r"perform must be `async def perform"):
+    with pytest.raises(InvalidJob, match=r"Yields\.perform must return, not yield"):
         exec("class Yields(Job):\n async def perform(self):\n  yield 1", {"Job": Job, "__name__": __name__})  # noqa: S102
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("@staticmethod\n async def perform(a: int): ...", r"Odd\.perform must be a plain method"),
+        ("@classmethod\n async def perform(cls, a: int): ...", r"Odd\.perform must be a plain method"),
+        ("async def perform(): ...", r"Odd\.perform takes no self"),
+        ("async def lifespan(self): yield", r"Odd\.lifespan is called without an instance: write @staticmethod above"),
+        ("@cm\n async def lifespan(): yield", r"Odd\.lifespan is called without an instance"),
+        ("@cm\n @staticmethod\n async def lifespan(): yield", r"Odd\.lifespan is called without an instance"),
+        (
+            "@staticmethod\n async def lifespan(): yield",
+            r"Odd\.lifespan must be a context manager: write @asynccontext",
+        ),
+        ("@staticmethod\n async def lifespan(): ...", r"Odd\.lifespan must be a context manager"),
+    ],
+)
+def test_a_method_of_the_wrong_kind_is_refused_where_it_is_defined(method: str, message: str) -> None:
+    names = {"Job": Job, "cm": asynccontextmanager, "__name__": __name__}
+    with pytest.raises(InvalidJob, match=message):
+        exec(f"class Odd(Job):\n {method}", names)  # noqa: S102 - type checkers refuse most of these
 
 
 def test_a_parameter_without_annotation_is_refused_naming_it() -> None:

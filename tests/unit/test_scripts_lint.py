@@ -92,6 +92,12 @@ def test_no_shebang_and_nothing_decoded_that_users_wrote(path: Path) -> None:
     assert not re.search(r"\bunpack\(", code(path).replace("cmsgpack.unpack(", ""))
 
 
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_who_may_not_publish_gets_his_job_done(path: Path) -> None:
+    """PUBLISH comes after the writes: an error there would leave them half done."""
+    assert "redis.call('PUBLISH'" not in code(path)
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
 def test_the_header_says_it_all(path: Path) -> None:
     header = opening(path)

@@ -45,3 +45,17 @@ def test_many_small_batches_are_all_remembered_up_to_the_cap(served: Served) -> 
     for n in range(module.REMEMBER_SETTLED + 10):
         served.let_go("", [f"{n}-1".encode()], {})
     assert len(served.settled_lately("")) == module.REMEMBER_SETTLED
+
+
+def test_cancels_are_remembered_for_a_minute(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later, a dead job may have been revived under its id."""
+    now = 100.0
+    monkeypatch.setattr("aiojobs_rt.worker.served.time.monotonic", lambda: now)
+    served.note_cancel("q.old")
+    now += 59.0
+    served.note_cancel("q.new")
+    served.forget_old_cancels()
+    assert set(served.cancels) == {"q.old", "q.new"}
+    now += 2.0
+    served.forget_old_cancels()
+    assert set(served.cancels) == {"q.new"}

@@ -71,6 +71,12 @@ class Batcher(Generic[T]):
         while self._sender is not None:
             await asyncio.wait([self._sender])
 
+    async def abandon(self) -> None:
+        """Stop sending. What was not answered never is: its callers are cancelled."""
+        if (sender := self._sender) is not None:
+            sender.cancel()
+            await asyncio.wait([sender])
+
     async def _drain(self) -> None:
         items: list[T] = []
         try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from typing import TYPE_CHECKING, cast
+
+from redis import exceptions
 
 from aiojobs_rt.adapters.redis.connection import AWAY, Away, close_now, pack, read_reply, write_now
 from aiojobs_rt.errors import ConfigurationError
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.adapters.redis.connection import Endpoint
 
-Listener = "Callable[[bytes], None]"
+logger = logging.getLogger("aiojobs_rt.subscriber")
 
 
 class Subscriber:
@@ -94,6 +97,13 @@ class Subscriber:
             self._reader = None
 
     def _deliver(self, message: object) -> None:
+        if isinstance(message, exceptions.ResponseError):
+            logger.error(
+                "Redis refuses to let %s listen (%s): grant its user the channels, in an ACL as &PREFIX:*; "
+                "until then what they would tell is noticed late",
+                self._name,
+                message,
+            )
         if not isinstance(message, list) or len(message) != 3:
             return
         kind, channel, payload = cast("list[bytes]", message)

@@ -37,7 +37,7 @@ EXTRA = st.dictionaries(
 MESSAGES = st.builds(
     JobMessage,
     id=st.just("mailers.6TwR3"),
-    job=TEXT,
+    job=TEXT.filter(str.isprintable),
     args=st.binary(max_size=50),
     queue=st.just("mailers"),
     priority=st.integers(min_value=-1_000_000, max_value=1_000_000),
@@ -153,6 +153,12 @@ def test_a_message_of_a_newer_version_is_told_from_a_malformed_one() -> None:
     with pytest.raises(NewerMessage, match="wire version 2; this worker reads 1"):
         read(b'{"v":2,"at":5}')
     assert not issubclass(NewerMessage, MalformedMessage)
+
+
+@pytest.mark.parametrize("field", ["job_id", "job"])
+def test_control_characters_never_reach_a_log(field: str) -> None:
+    with pytest.raises(MalformedMessage, match="control characters"):
+        read(b'{"v":1,"at":5}', **{field: b"q.1\n\x1b[31m"})
 
 
 @given(st.binary(max_size=40) | st.builds(orjson.dumps, st.dictionaries(TEXT, COUNTS, max_size=3)))

@@ -28,7 +28,7 @@ if entry then
   if not pending.err and pending[1] then
     redis.call('HDEL', cancelled, id)
     redis.call('HSET', cancelled, id, ms(now))
-    redis.call('PUBLISH', channel, 'cancel ' .. queue .. ' ' .. id)
+    redis.pcall('PUBLISH', channel, 'cancel ' .. queue .. ' ' .. id)
     return 'marked'
   end
   local found = redis.call('XRANGE', key, entry, entry)[1]
@@ -47,5 +47,5 @@ redis.call('HDEL', index, id)
 redis.call('DEL', errors)
 remember_ended(id, job, 'cancelled', '')
 add_counts()
-redis.call('PUBLISH', result, '1')
+redis.pcall('PUBLISH', result, '1')
 return 'gone'

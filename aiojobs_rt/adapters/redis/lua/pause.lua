@@ -14,5 +14,5 @@ local before = redis.call('HDEL', paused, 'queue')
 if action == 'pause' then
   redis.call('HSET', paused, 'queue', ms(now))
 end
-redis.call('PUBLISH', channel, action .. ' ' .. queue)
+redis.pcall('PUBLISH', channel, action .. ' ' .. queue)
 return action == 'pause' and 1 - before or before

@@ -80,7 +80,7 @@ for _, lane in ipairs(order) do
         redis.call('DEL', errors .. id)
         became = 'cancelled'
         remember_ended(id, job, became, victim)
-        redis.call('PUBLISH', result .. id, '1')
+        redis.pcall('PUBLISH', result .. id, '1')
       elseif crashes >= most then
         note_error(id, '{"error":"WorkerCrashed","message":"' .. crashes .. ' workers died while they ran this job","traceback":"","at":'
           .. ms(now) .. ',"worker":' .. quoted(victim) .. '}')
@@ -88,7 +88,7 @@ for _, lane in ipairs(order) do
         buried = true
         became = 'dead'
         remember_ended(id, job, became, victim)
-        redis.call('PUBLISH', result .. id, '1')
+        redis.pcall('PUBLISH', result .. id, '1')
       elseif crashes == most - 1 then
         push('suspects', id, job, args, meta)
         became = 'suspects'

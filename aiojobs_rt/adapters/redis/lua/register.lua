@@ -7,6 +7,9 @@ local consumer, lease, grace_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 --@include guard
 local wrong = guard(workers, 'zset') or guard(stream, 'stream') or guard(lanes, 'zset') or guard(wake, 'stream')
   or guard(stats, 'hash')
+for _, lane in ipairs(wrong and {} or redis.call('ZRANGE', lanes, 0, -1)) do
+  wrong = wrong or guard(stream .. ':' .. lane, 'stream')
+end
 if wrong then
   return wrong
 end

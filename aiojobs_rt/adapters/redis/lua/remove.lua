@@ -44,7 +44,7 @@ for i = 3, #ARGV do
       redis.call('HDEL', index, id)
       redis.call('DEL', errors .. id, result .. id)
       remember_ended(id, job, 'discarded', '')
-      redis.call('PUBLISH', result .. id, '1')
+      redis.pcall('PUBLISH', result .. id, '1')
       answer = 'removed'
     else
       answer = 'running'

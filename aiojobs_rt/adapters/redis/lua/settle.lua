@@ -48,14 +48,12 @@ local function keep(id, ttl, value)
   if ttl ~= '' and ttl ~= '0' then
     redis.call('SET', result .. id, value, 'PX', ttl)
   end
-  redis.call('PUBLISH', result .. id, '1')
+  redis.pcall('PUBLISH', result .. id, '1')
 end
 
-local function own_lane(lane, meta)
-  if lane ~= 'returned' and lane ~= 'suspects' then
-    return lane
-  end
-  return priority_lane(meta)
+-- The lane on which a job runs again: that of its priority, which a policy may have changed. A suspect stays one, lest it take neighbours with it.
+local function lane_again(lane, meta)
+  return lane == 'suspects' and lane or priority_lane(meta)
 end
 
 local function forget(id)
@@ -88,7 +86,7 @@ function verbs.retried(key, lane, entry, id, job, delay, meta, record, target)
   if record ~= '' then
     note_error(id, record)
   end
-  lane = own_lane(lane, meta)
+  lane = lane_again(lane, meta)
   local packed = cmsgpack.pack({lane, name, args, meta})
   if target ~= '' then
     redis.call('XADD', outgoing, '*', 'queue', target, 'id', id, 'delay', delay, 'message', packed,
@@ -105,7 +103,7 @@ end
 
 function verbs.snoozed(key, lane, entry, id, job, delay, meta)
   local _, name, args = body(key, entry)
-  later(scheduled, 'scheduled', id, now + tonumber(delay), cmsgpack.pack({own_lane(lane, meta), name, args, meta}))
+  later(scheduled, 'scheduled', id, now + tonumber(delay), cmsgpack.pack({lane_again(lane, meta), name, args, meta}))
   return 'snoozed'
 end
 
@@ -118,7 +116,8 @@ end
 function verbs.dead(key, lane, entry, id, job, meta, record, ttl, value)
   local _, name, args, old = body(key, entry)
   note_error(id, record)
-  bury(id, name, args, meta ~= '' and meta or old, own_lane(lane, meta))
+  meta = meta ~= '' and meta or old
+  bury(id, name, args, meta, priority_lane(meta))
   keep(id, ttl, value)
   buried = true
   return 'dead'

@@ -15,7 +15,7 @@ local function open_lane(lane)
   if not redis.call('ZSCORE', lanes, lane) then
     redis.call('ZADD', lanes, order, lane)
     redis.pcall('XGROUP', 'CREATE', lane_key(lane), 'workers', '0', 'MKSTREAM')
-    redis.call('PUBLISH', channel, 'lane ' .. queue)
+    redis.pcall('PUBLISH', channel, 'lane ' .. queue)
   end
   known_lanes[lane] = lane
 end

@@ -4,6 +4,6 @@ local function later(set, state, id, due, packed)
   redis.call('ZADD', set, due, id)
   redis.call('HSET', index, id, state)
   if redis.call('ZRANGE', set, 0, 0)[1] == id then
-    redis.call('PUBLISH', channel, 'due ' .. queue .. ' ' .. ms(due))
+    redis.pcall('PUBLISH', channel, 'due ' .. queue .. ' ' .. ms(due))
   end
 end
