@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Literal
 
@@ -9,6 +10,8 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from aiojobs_rt.errors import ConfigurationError
+
+PREFIX = re.compile(r"[A-Za-z0-9_:-]{1,64}")
 
 
 class Settings(BaseSettings):
@@ -19,7 +22,7 @@ class Settings(BaseSettings):
     )
 
     redis_url: SecretStr = Field(default=SecretStr("redis://localhost:6379/0"), description="where jobs are carried")
-    prefix: str = Field(default="aiojobs", pattern=r"^[A-Za-z0-9_:-]{1,64}$", description="what all keys begin with")
+    prefix: str = Field(default="aiojobs", pattern=f"^{PREFIX.pattern}$", description="what all keys begin with")
     max_payload: int = Field(default=131_072, ge=1, description="largest serialised arguments of a job")
     enqueue_timeout: float = Field(default=10.0, gt=0, description="for how long an enqueue is tried again")
     dead_max_jobs: int = Field(default=10_000, ge=0, description="the dead set's cap")

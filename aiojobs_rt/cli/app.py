@@ -9,9 +9,10 @@ import typer
 from redis.exceptions import RedisError
 from typer.core import TyperGroup
 
+from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.cli import demo, doctor, enqueue, jobs, overview, pause, worker
 from aiojobs_rt.cli.output import complain
-from aiojobs_rt.errors import AiojobsError, RedisUnavailable
+from aiojobs_rt.errors import AiojobsError
 
 
 class Commands(TyperGroup):
@@ -21,7 +22,7 @@ class Commands(TyperGroup):
         """Run the command; what this package, or Redis, says is wrong ends it with exit code 1."""
         try:
             return super().invoke(ctx)
-        except RedisUnavailable as error:
+        except Away as error:
             complain(f"{error} Is Redis running there? --redis-url, or AIOJOBS_RT_REDIS_URL, names another.")
         except AiojobsError as error:
             complain(str(error))

@@ -178,7 +178,11 @@ class Settler:
                 meta = delivery.fields[7] if keep_meta and len(delivery.fields) == 8 else message.meta()
                 if error:
                     logger.warning(
-                        "job %s (%s) failed and is retried in %.1f s", message.id, message.job, delay_ms / 1000
+                        "job %s (%s) is tried again in %.1f s: %s",
+                        message.id,
+                        message.job,
+                        delay_ms / 1000,
+                        _summary(error),
                     )
                 return "retried", (delay_ms, meta, error, queue or ""), b""
             case Snoozed(message, delay_ms):
@@ -186,9 +190,9 @@ class Settler:
             case Released(message):
                 return "released", (message.meta(), "", "", ""), b""
             case Dead(message, reason, error, keep_ms):
-                logger.error("job %s (%s) is dead: %s", message.id, message.job, reason)
                 meta = b"" if keep_meta else message.meta()
                 summary = _summary(error)
+                logger.error("job %s (%s) is dead, %s: %s", message.id, message.job, reason, summary)
                 value = orjson.dumps({"outcome": "dead", "error": summary}) if keep_ms else b""
                 return "dead", (meta, error, keep_ms, value), self._record(delivery, "dead", began, ended, summary)
             case Discarded(reason, keep_ms):
@@ -347,5 +351,6 @@ class _Queue:
 
 
 def _summary(error: bytes) -> str:
+    """Class and message of an error's record, on one line."""
     fields = orjson.loads(error)
-    return f"{fields['error']}: {fields['message']}"[:500]
+    return " ".join(f"{fields['error']}: {fields['message']}"[:500].split())

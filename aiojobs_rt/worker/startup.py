@@ -49,6 +49,8 @@ def choose_queues(
     Raises:
         ConfigurationError: there is none, or a name or a weight is wrong.
     """
+    if isinstance(queues, str):
+        raise ConfigurationError(f"queues is a list of names, or names with weights, not one name: [{queues!r}]")
     names = list(dict.fromkeys(sorted({job.options().queue for job in classes}) if queues is None else queues))
     if not names:
         raise ConfigurationError("no queue to serve: name queues (-q), or modules with job classes")

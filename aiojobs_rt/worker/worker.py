@@ -272,6 +272,7 @@ class Worker:
         await self._first_of(max(deadline, time.monotonic()) + 2, self._settler.flush())
         await self._first_of(time.monotonic() + 2, self._leave())
         self._gave_back = True
+        logger.info("stopped after %d job(s)", self._slots.finished)
         if self._heartbeat is not None and self._slots.running:
             self._heartbeat.deadline = time.monotonic()
 

@@ -215,13 +215,23 @@ def guarded_server() -> Iterator[RedisServer]:
                 "on",
                 ">hunter2",
                 "~aiojobs:*",
+                "resetchannels",
                 "&aiojobs:*",
                 "+@all",
                 "-@dangerous",
                 "+client|setname",
             )
             client.execute_command(
-                "ACL", "SETUSER", "reader", "on", ">hunter2", "~aiojobs:*", "&aiojobs:*", "+@read", "+@connection"
+                "ACL",
+                "SETUSER",
+                "reader",
+                "on",
+                ">hunter2",
+                "~aiojobs:*",
+                "resetchannels",
+                "&aiojobs:*",
+                "+@read",
+                "+@connection",
             )
         yield server
         with server.client() as client:

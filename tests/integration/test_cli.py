@@ -296,6 +296,11 @@ def test_without_redis_a_command_fails_in_seconds_and_shows_no_password(
     assert "hunter2" not in result.output
 
 
+def test_without_redis_it_is_said_how_another_is_named() -> None:
+    result = CliRunner().invoke(app, ["queues", "--redis-url", NOWHERE])
+    assert result.stderr.endswith(" Is Redis running there? --redis-url, or AIOJOBS_RT_REDIS_URL, names another.\n")
+
+
 def test_a_refused_password_is_not_shown(shop: Callable[..., Any], redis_url: str) -> None:
     url = redis_url.replace("//", "//someone:hunter2@")
     result = CliRunner().invoke(app, ["doctor", "--redis-url", url])

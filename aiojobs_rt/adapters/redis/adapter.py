@@ -24,8 +24,8 @@ from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.adapters.redis.subscriber import Subscriber
 from aiojobs_rt.core.message import queue_of
-from aiojobs_rt.errors import RedisUnavailable, ResultNotKept
-from aiojobs_rt.settings import settings
+from aiojobs_rt.errors import ConfigurationError, RedisUnavailable, ResultNotKept
+from aiojobs_rt.settings import PREFIX, settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -56,12 +56,14 @@ class RedisAdapter:
         enqueue_timeout: seconds for which an enqueue is tried again; default: AIOJOBS_RT_ENQUEUE_TIMEOUT, else 10.
 
     Raises:
-        ConfigurationError: the URL is wrong.
+        ConfigurationError: the URL or the prefix is wrong.
     """
 
     def __init__(self, url: str, *, prefix: str | None = None, enqueue_timeout: float | None = None) -> None:
         self.endpoint = Endpoint(url)
         self.prefix = settings().prefix if prefix is None else prefix
+        if not PREFIX.fullmatch(self.prefix):
+            raise ConfigurationError(f"prefix must be 1 to 64 of A-Z, a-z, 0-9, '_', ':' and '-', got {self.prefix!r}")
         self._timeout = settings().enqueue_timeout if enqueue_timeout is None else enqueue_timeout
         self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = weakref.WeakKeyDictionary()
 

@@ -12,6 +12,7 @@ import math
 import os
 import re
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import hiredis
 from redis import exceptions
@@ -56,7 +57,15 @@ pack: Callable[[tuple[Argument, ...]], bytes] = cast("Any", hiredis.pack_command
 
 
 class Away(RedisUnavailable):
-    """Redis is not there at the moment, or did not answer. Whether a call that was sent has been done is not known."""
+    """Redis is not there at the moment, or did not answer.
+
+    Attributes:
+        sent: whether the call was sent; then it may have been done.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class Endpoint:
@@ -67,6 +76,8 @@ class Endpoint:
     """
 
     def __init__(self, url: str) -> None:
+        if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise ConfigurationError(f"a Redis URL is text such as redis://localhost:6379/0, got {type(url).__name__}")
         self._url = url
         self._embedded: EmbeddedServer | None = None
         self._arguments: dict[str, Any] | None = None
@@ -152,16 +163,21 @@ class Endpoint:
             await _drop(connection)
             if "DB index" in str(error):
                 raise ConfigurationError(f"{self.display}: {error}") from None
-            raise Away(f"{self.display}: {error}") from None
+            raise Away(f"{self.display}: {error}", sent=False) from None
         except (TimeoutError, *AWAY) as error:
             await _drop(connection)
-            raise Away(f"{self.display}: {error or 'no answer'}") from None
+            raise Away(f"{self.display}: {error or 'no answer'}", sent=False) from None
         except BaseException:
             await _drop(connection)
             raise
         return connection
 
     def _parse(self, url: str) -> dict[str, Any]:
+        database = urlsplit(url).path.strip("/") if not url.startswith("unix:") else ""
+        if database and not database.isdigit():
+            raise ConfigurationError(
+                f"{self.display}: what stands after the host's slash is the number of a database, not {database!r}"
+            )
         try:
             return dict(parse_url(url))
         except ValueError as error:

@@ -154,6 +154,7 @@ class _Queue:
     async def _call(self, arguments: list[Argument]) -> bytes:
         deadline = time.monotonic() + self._timeout
         pause = 0.02
+        sent = False
         while True:
             left = deadline - time.monotonic()
             try:
@@ -164,9 +165,11 @@ class _Queue:
                 answer: bytes = await self._wire.run(script("enqueue"), self._keys, arguments, timeout=patience)
                 return answer
             except Away as error:
+                sent = sent or (error.sent and self._registered)
                 if time.monotonic() + pause >= deadline:
+                    fate = "whether the job was enqueued is not known" if sent else "the job was not enqueued"
                     raise EnqueueError(
-                        f"queue {self._queue}: {error}; whether the job was enqueued is not known. "
+                        f"queue {self._queue}: {error}; {fate}. "
                         f"Tried for {self._timeout:g} s (AIOJOBS_RT_ENQUEUE_TIMEOUT)"
                     ) from None
             except ConfigurationError as error:

@@ -117,7 +117,7 @@ function verbs.dead(key, lane, entry, id, job, meta, record, ttl, value)
   local _, name, args, old = body(key, entry)
   note_error(id, record)
   meta = meta ~= '' and meta or old
-  bury(id, name, args, meta, priority_lane(meta))
+  bury(id, name, args, meta, (lane == 'returned' or lane == 'suspects') and priority_lane(meta) or lane)
   keep(id, ttl, value)
   buried = true
   return 'dead'
