@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.redis_server import Binary
+
+os.environ["AIOJOBS_RT_REDIS_URL"] = "redis://127.0.0.1:1/0"  # a job class without an adapter reaches nobody's Redis
 
 
 @pytest.fixture(scope="session")

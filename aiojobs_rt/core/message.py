@@ -162,8 +162,8 @@ class JobMessage:
 _OF_UNKNOWN_CLASS = ("unknown_since", "unknown_tries")
 _COUNTS_OF_EXTRA = (*_OF_UNKNOWN_CLASS, "failed_at", "due", "delay", "snoozes")
 _PLAIN_HEAD = f'{{"v":{WIRE_VERSION},"at":'.encode()
-_HEAD = re.compile(rb'\{"v":\d+,"at":\d+(,"crashes":\d+)?[,}]')
-_KNOWN = frozenset({"v", "at", "crashes", "priority", "failures", "interruptions", "executions", "options"})
+_HEAD = re.compile(rb'(\{"v":\d+,"at":\d+)(,"crashes":\d+)?(,"unread":(\d+))?(?=[,}])')
+_KNOWN = frozenset({"v", "at", "crashes", "priority", "failures", "interruptions", "executions", "options", "unread"})
 
 
 def parse(job_id: bytes, job: bytes, args: bytes, meta: bytes, *, queue: str) -> JobMessage:
@@ -184,7 +184,7 @@ def parse(job_id: bytes, job: bytes, args: bytes, meta: bytes, *, queue: str) ->
         if len(fields) > 2:
             _read_rest(message, fields)
             head = _HEAD.match(meta)
-            if head is None or (head[1] is None and "crashes" in fields):
+            if head is None or (head[2] is None and "crashes" in fields):
                 raise _no_head()
         elif not meta.startswith(_PLAIN_HEAD):
             raise _no_head()
@@ -198,6 +198,19 @@ def parse(job_id: bytes, job: bytes, args: bytes, meta: bytes, *, queue: str) ->
         if type(at) is not int or not 0 <= at <= MAX_COUNT:
             raise MalformedMessage("meta's 'at' is not a count of milliseconds")
         return message
+
+
+def note_unread(meta: bytes, now_ms: int) -> tuple[bytes, int]:
+    """The meta of a newer message, with when a worker first could not read it in its head; and for how long that is by now, in ms.
+
+    The head (v, at, crashes, unread) is the same in all versions, so it can be written without reading the rest.
+    """
+    head = _HEAD.match(meta)
+    if head is None:
+        return meta, 0
+    if head[4] is not None:
+        return meta, max(0, now_ms - int(head[4]))
+    return b"".join((head[1], head[2] or b"", b',"unread":%d' % now_ms, meta[head.end() :])), 0
 
 
 def _not_printable() -> MalformedMessage:

@@ -117,10 +117,14 @@ class Heartbeat:
             if self.deadline is not None and now > self.deadline:
                 self._on_deadline()
                 self.deadline = None
-            self._watch_loop(now)
-            if now - renewed_at >= pause and not self._gave_up:
-                renewed_at = now
-                pause = self._state.lease / 3 if self._renew_all() else min(1.0, self._state.lease / 12)
+            try:
+                self._watch_loop(now)
+                if now - renewed_at >= pause and not self._gave_up:
+                    renewed_at = now
+                    pause = self._state.lease / 3 if self._renew_all() else min(1.0, self._state.lease / 12)
+            except Exception:
+                # without this thread the worker would lose its leases, one after the other
+                logger.exception("the heartbeat failed; it goes on")
         if self._client is not None:
             self._client.close()
 

@@ -72,14 +72,19 @@ class Leases:
         """Take the lease on a queue, and make its groups. After all were given up it does nothing: a beat may still be on its way."""
         if self._given_up:
             return
-        keys = served.keys
+        keys, consumer = served.keys, served.consumer
         sent = time.monotonic()
         now_ms, outage, born = await self._wire.run(
             script("register"),
-            (keys.workers, keys.grace, keys.stream, keys.lanes, keys.wake + served.consumer, keys.stats),
-            (served.consumer, served.lease_ms(), served.grace_ms()),
+            (keys.workers, keys.grace, keys.stream, keys.lanes, keys.wake + consumer, keys.stats),
+            (consumer, served.lease_ms(), served.grace_ms()),
         )
         self._state.clock.set(now_ms)
+        if outage < 0:
+            served.registered = True  # as another worker found it
+            self.note_lost(served, consumer, forgotten=False)
+            await self.register(served)
+            return
         served.born = born
         # a lane that is gone (FLUSHALL) must not be read: its group is not made again
         served.set_lanes([lane.decode() for lane in await self._wire.call("ZRANGE", keys.lanes, 0, -1)])

@@ -19,8 +19,18 @@ from typing import TYPE_CHECKING, cast
 
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.context import Cell, running
-from aiojobs_rt.core.execution import Halt, HaltReason, Runtime, describe, error_record, execute, unknown_class
-from aiojobs_rt.core.message import JobMessage, MalformedMessage, NewerMessage
+from aiojobs_rt.core.execution import (
+    UNKNOWN_FOR_MS,
+    UNKNOWN_LONGEST_MS,
+    Halt,
+    HaltReason,
+    Runtime,
+    describe,
+    error_record,
+    execute,
+    unknown_class,
+)
+from aiojobs_rt.core.message import JobMessage, MalformedMessage, NewerMessage, note_unread
 from aiojobs_rt.core.outcome import Cancelled, Dead, Retried
 from aiojobs_rt.worker.buffer import TURN, Buffer
 
@@ -224,13 +234,17 @@ class Slots:
         message = JobMessage(job_id, job, b"", delivery.served.name)
         delivery.message = message
         began = time.monotonic()
-        if isinstance(error, NewerMessage):
-            logger.warning("job %s (%s) has a %s; it is tried again later", job_id, job, error)
-            record = error_record("NewerMessage", str(error), "", now_ms, self._runtime.worker)
-            self._settler.put(delivery, Retried(message, 60_000, record), began, began, keep_meta=True)
-            return
         reason = f"malformed message: {error}"
-        record = error_record("MalformedMessage", str(error), "", now_ms, self._runtime.worker)
+        record = error_record(type(error).__name__, str(error), "", now_ms, self._runtime.worker)
+        if isinstance(error, NewerMessage):
+            fields[7], unread_ms = note_unread(fields[7], now_ms)
+            if unread_ms < UNKNOWN_FOR_MS:
+                # as long again as it has been unread: 1 s, 1 s, 2 s, 4 s and so on
+                delay_ms = min(max(unread_ms, 1000), UNKNOWN_LONGEST_MS)
+                retried = Retried(message, delay_ms, b"" if unread_ms else record)
+                self._settler.put(delivery, retried, began, began, keep_meta=True)
+                return
+            reason = f"no worker can read it: {error}"
         self._settler.put(delivery, Dead(message, reason, record), began, began, keep_meta=True)
 
     # -- halting ---------------------------------------------------------------------------------

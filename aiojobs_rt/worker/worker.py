@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.worker")
 
 FINALLY = 1.0
-OLDEST_REDIS = (6, 2)
 
 
 class Worker:
@@ -142,6 +141,7 @@ class Worker:
             on_lane=self._lanes_changed,
             on_quiet=self.quiet,
         )
+        self._wakes: set[asyncio.Task[None]] = set()
         self._heartbeat: Heartbeat | None = None
 
     @property
@@ -353,7 +353,9 @@ class Worker:
     def _wake(self, served: Served) -> None:
         """End the blocking read, by an entry on the stream that it names."""
         if served.name in self._fetcher.blocked_on and self._loop is not None:
-            self._loop.create_task(self._send_wake(served))
+            sending = self._loop.create_task(self._send_wake(served))
+            self._wakes.add(sending)
+            sending.add_done_callback(self._wakes.discard)
 
     async def _send_wake(self, served: Served) -> None:
         with suppress(Away, ConfigurationError, exceptions.ResponseError):  # the read ends by itself within 2 s

@@ -493,3 +493,21 @@ def test_adapters_are_made_without_a_loop_and_named_without_a_secret() -> None:
         async def perform(self) -> None: ...
 
     assert repr(Local.adapter) == "RedisAdapter('redis://user:***@localhost:6379/3')"
+
+
+@pytest.mark.parametrize("url", ["redis://localhost/zero", "redis://localhost:6379/0/1", "rediss://localhost/x"])
+def test_a_database_that_is_no_number_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="must be the number of a database"):
+        RedisAdapter(url)
+
+
+@pytest.mark.parametrize("prefix", ["", "a{b}", "a b", "x" * 65])
+def test_a_prefix_that_would_break_the_keys_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="prefix must be"):
+        RedisAdapter("redis://localhost:6379/0", prefix=prefix)
+
+
+def test_a_url_that_is_no_text_is_refused() -> None:
+    url: Any = None
+    with pytest.raises(ConfigurationError, match="a Redis URL is text"):
+        RedisAdapter(url)

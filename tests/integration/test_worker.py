@@ -663,3 +663,50 @@ async def test_delayed_jobs_never_start_early_by_redis_clock(client: Any) -> Non
     print(f"lateness: median {late[40]:.1f} ms, p99 {late[79]:.1f} ms")  # noqa: T201 - figures for the reader
     assert late[0] >= 0
     assert late[79] < 1000
+
+
+async def test_a_message_of_a_newer_version_waits_for_a_worker_that_knows_it_and_dies_after_a_day(client: Any) -> None:
+    class Known(WorkJob):
+        async def perform(self) -> None: ...
+
+    now = int(time.time() * 1000)
+    for job_id, head in (
+        ("default.fresh", f'"at":{now}'),
+        ("default.hours", f'"at":{now},"unread":{now - 3_600_000}'),
+        ("default.old", f'"at":{now},"crashes":1,"unread":{now - 86_500_000}'),
+    ):
+        meta = f'{{"v":2,{head},"priority":3,"novel":[]}}'
+        client.xadd(KEYS.stream, {"id": job_id, "job": "Later", "args": "{}", "meta": meta})
+    async with running():
+        await wait_until(lambda: client.zcard(KEYS.retries) == 2 and client.zcard(KEYS.dead) == 1)
+    assert client.zrange(KEYS.dead, 0, -1) == [b"default.old"]
+    due = {job_id: at - now for job_id, at in client.zrange(KEYS.retries, 0, -1, withscores=True)}
+    assert due[b"default.fresh"] < 30_000 < 890_000 < due[b"default.hours"]
+    fresh = client.hget(KEYS.parked, "default.fresh")
+    assert b'"v":2,' in fresh
+    assert b'"novel":[]' in fresh, "the rest is as it came"
+    assert b'"unread":' in fresh
+
+
+async def test_a_condemned_worker_that_registers_again_does_so_under_its_next_epoch(client: Any) -> None:
+    begun = asyncio.Event()
+
+    class Endless(WorkJob):
+        async def perform(self) -> None:
+            begun.set()
+            await asyncio.sleep(60)
+
+    async with running(lease=30) as worker:
+        await Endless.perform_later()
+        await begun.wait()
+        (served,) = worker._state.queues.values()
+        client.zadd(KEYS.workers, {served.consumer: 0})
+        await worker._leases.register(served)
+        assert served.consumer.endswith(".1")
+        await wait_until(lambda: not worker._slots.running)
+        assert client.zscore(KEYS.workers, served.consumer) > 0
+        # the condemned one's job comes back, and runs as the new one's
+        client.delete(KEYS.grace)
+        begun.clear()
+        worker._reclaimer.soon.set()
+        await begun.wait()

@@ -49,6 +49,9 @@ AWAY = (
 )
 """What says that Redis is not there at the moment: try again."""
 
+_NOT_NOW = ("MISCONF", "NOREPLICAS")
+"""Error replies that pass: the disk is full, or too few replicas follow."""
+
 REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 
 
@@ -175,8 +178,9 @@ class Endpoint:
     def _parse(self, url: str) -> dict[str, Any]:
         database = urlsplit(url).path.strip("/") if not url.startswith("unix:") else ""
         if database and not database.isdigit():
+            # it may be part of a password with a slash: it is not shown
             raise ConfigurationError(
-                f"{self.display}: what stands after the host's slash is the number of a database, not {database!r}"
+                f"{self.display}: what stands after the host's slash must be the number of a database"
             )
         try:
             return dict(parse_url(url))
@@ -336,7 +340,7 @@ async def _read(connection: Connection) -> Any:
 
 
 def _classify(error: Exception) -> Exception:
-    return Away(str(error)) if isinstance(error, AWAY) else error
+    return Away(str(error)) if isinstance(error, AWAY) or str(error).startswith(_NOT_NOW) else error
 
 
 async def _drop(connection: Connection) -> None:

@@ -17,6 +17,7 @@ from aiojobs_rt.core.message import (
     NewerMessage,
     check_queue_name,
     new_job_id,
+    note_unread,
     parse,
     queue_of,
 )
@@ -217,3 +218,22 @@ def test_the_queue_of_an_id_is_a_queue(job_id: str) -> None:
 def test_what_is_no_queue_name_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="is not a queue name: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'"):
         check_queue_name(wrong)
+
+
+@pytest.mark.parametrize(
+    ("meta", "noted", "unread_ms"),
+    [
+        (b'{"v":2,"at":5}', b'{"v":2,"at":5,"unread":900}', 0),
+        (b'{"v":2,"at":5,"crashes":1,"x":{}}', b'{"v":2,"at":5,"crashes":1,"unread":900,"x":{}}', 0),
+        (b'{"v":2,"at":5,"unread":300,"priority":4}', b'{"v":2,"at":5,"unread":300,"priority":4}', 600),
+        (b'{"at":5,"v":2}', b'{"at":5,"v":2}', 0),
+    ],
+)
+def test_since_when_a_newer_message_is_unread_stands_in_its_head(meta: bytes, noted: bytes, unread_ms: int) -> None:
+    assert note_unread(meta, 900) == (noted, unread_ms)
+
+
+def test_a_worker_that_can_read_it_again_forgets_since_when_it_was_unread() -> None:
+    message = read(b'{"v":1,"at":5,"unread":300,"priority":4}')
+    assert message.priority == 4
+    assert message.meta() == b'{"v":1,"at":5,"priority":4}'

@@ -1,7 +1,7 @@
 -- Register: a worker takes a lease on a queue; the groups are made at id 0, so that nothing enqueued before is skipped. (G1, G11)
 -- KEYS  workers, grace, stream, lanes, wake:<consumer>, stats
 -- ARGV  consumer, lease ms, grace ms
--- Returns {now, 1 when it was Redis that was away, when this queue's data began}. First write: ZADD.
+-- Returns {now, 1 when it was Redis that was away (-1: this consumer is condemned, nothing was done), when this queue's data began}. First write: ZADD.
 local workers, grace, stream, lanes, wake, stats = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local consumer, lease, grace_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 --@include guard
@@ -14,6 +14,9 @@ if wrong then
   return wrong
 end
 --@include clock
+if tonumber(redis.call('ZSCORE', workers, consumer) or 1) == 0 then
+  return {now, -1, ''}
+end
 local outage = 0
 if redis.call('ZCARD', workers) > 0 and redis.call('ZCOUNT', workers, '(' .. ms(now), '+inf') == 0 then
   outage = 1

@@ -15,6 +15,7 @@ end
 local function priority_lane(meta)
   local rest = string.match(meta, '^{"v":%d+,"at":%d+(.*)$') or ''
   rest = string.match(rest, '^,"crashes":%d+(.*)$') or rest
+  rest = string.match(rest, '^,"unread":%d+(.*)$') or rest
   local priority = string.match(rest, '^,"priority":(-?%d+)')
   return priority and priority ~= '0' and 'p' .. priority or ''
 end
