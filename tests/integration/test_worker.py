@@ -669,6 +669,7 @@ async def test_a_message_of_a_newer_version_waits_for_a_worker_that_knows_it_and
     class Known(WorkJob):
         async def perform(self) -> None: ...
 
+    assert registry.resolve("Known") is Known
     now = int(time.time() * 1000)
     for job_id, head in (
         ("default.fresh", f'"at":{now}'),
