@@ -48,14 +48,14 @@ def at_rest(client: Any) -> set[bytes]:
     return {key for key in keys if b":call:" not in key}
 
 
-async def test_three_drains_leave_no_trace(own_fleet: Fleet) -> None:
+async def test_six_drains_leave_no_trace(own_fleet: Fleet) -> None:
     worker = await own_fleet.start(concurrency=100, lease=2)
     resident: list[int] = []
     used: list[int] = []
     files: list[int] = []
     keys: list[set[bytes]] = []
     with own_fleet.client() as client:
-        for _ in range(3):
+        for _ in range(6):
             await drain(client, jobs=JOBS)
             keys.append(at_rest(client))
             resident.append(worker.memory())
@@ -65,10 +65,11 @@ async def test_three_drains_leave_no_trace(own_fleet: Fleet) -> None:
     print(  # noqa: T201 - figures for the reader
         f"worker MiB {[round(size / MIB, 1) for size in resident]}, Redis KiB {[size >> 10 for size in used]}, files {files}"
     )
-    assert resident[2] - resident[1] < 3 * MIB
-    assert used[2] - used[0] < 200 * 1024
+    # an allocator grows by whole arenas; a leak of 100 bytes a job would be 8 MiB in these four drains, and in Redis too
+    assert resident[5] - resident[1] < 6 * MIB
+    assert used[5] - used[1] < MIB // 4
     assert max(files) - min(files) <= 2, "connections are made at first use, and no more"
-    assert keys[2] == keys[0]
+    assert keys[5] == keys[0]
 
 
 async def test_nothing_is_left_inside_the_worker(own_fleet: Fleet) -> None:

@@ -50,7 +50,8 @@ async def running(
     *, queues: Sequence[str] | dict[str, int] = ("default",), concurrency: int = 10, lease: float = 5.0
 ) -> AsyncGenerator[Worker]:
     """A worker for the length of a block; it is stopped at the end."""
-    worker = Worker(queues=queues, concurrency=concurrency, lease=lease, shutdown_timeout=1)
+    carrier: Any = WorkJob.adapter
+    worker = Worker(queues=queues, adapter=carrier, concurrency=concurrency, lease=lease, shutdown_timeout=1)
     async with anyio.create_task_group() as group:
         await group.start(worker.run)
         yield worker
