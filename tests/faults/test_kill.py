@@ -31,7 +31,7 @@ async def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease(fleet: Fle
     await fleet.written("end", 60)
     await wait_until(lambda: _running(fleet, victim) >= 25, what="the victim to be busy")
     died = victim.kill()
-    await fleet.written("end", 200)
+    await fleet.all_ended(200)
 
     history = fleet.ledger.read()
     verdict = history.check([handle.id for handle in handles])
@@ -62,7 +62,7 @@ async def test_all_workers_killed_three_times_over(fleet: Fleet) -> None:
             deaths += 1
     restarted = time.monotonic()
     await fleet.start(concurrency=50, lease=LEASE)
-    await fleet.written("end", 300)
+    await fleet.all_ended(300)
     assert time.monotonic() - restarted < RECOVERY + GRACE + 5
 
     history = fleet.ledger.read()

@@ -38,7 +38,7 @@ async def test_jobs_of_a_read_whose_reply_was_lost_are_found_by_the_living_worke
     eat(b"XREADGROUP")
     sent = time.monotonic()
     handles = await perform_all_later([Nap.bind(number) for number in range(30)])
-    await fleet.written("end", 31, timeout=15)
+    await fleet.all_ended(31, timeout=15)
     if how == "closed":
         assert time.monotonic() - sent < 2, "it waited for the lease"
     fleet.ledger.read().check_exact(
@@ -94,7 +94,7 @@ async def test_a_bad_network_loses_and_doubles_nothing(fleet: Fleet, proxy: Prox
 
     hurting = asyncio.create_task(hurt())
     handles = await perform_all_later([Nap.bind(number, 0.05) for number in range(400)])
-    await fleet.written("end", 400, timeout=30)
+    await fleet.all_ended(400, timeout=30)
     hurting.cancel()
     await all_are("succeeded", handles, timeout=15)
     history = fleet.ledger.read()

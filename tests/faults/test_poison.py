@@ -145,7 +145,7 @@ async def test_a_job_that_kills_its_process_dies_alone(fleet: Fleet) -> None:
     handles = await perform_all_later([*innocent[:50], Poison.bind(), *innocent[50:]])
     poison = handles.pop(50)
     await becomes("dead", poison, timeout=20)
-    await fleet.written("end", 99)
+    await fleet.all_ended(99)
     history = fleet.ledger.read()
     history.check([handle.id for handle in handles])
     assert [run.executions for run in history.runs_of(poison.id)] == [1, 2, 3]

@@ -67,7 +67,7 @@ async def test_redis_is_killed_under_four_writers(own_server: RedisServer, own_f
             await own_fleet.written("end", seen + 20, timeout=5)
         going = False
         await asyncio.gather(*writers)
-        await own_fleet.written("end", len(ids))
+        await own_fleet.all_ended(len(ids))
     assert unknown == 0, "20 s of retries were not enough for a restart of a second"
     own_fleet.ledger.read().check_exact(ids)
 
@@ -91,7 +91,7 @@ async def test_redis_is_away_for_longer_than_a_lease(own_server: RedisServer, ow
         handles += await perform_all_later([Nap.bind(n) for n in range(50)])
         await own_fleet.written("end", 60)
         gate.touch()
-        await own_fleet.written("end", 70)
+        await own_fleet.all_ended(70)
         await all_are("succeeded", handles)
     history = own_fleet.ledger.read()
     history.check_exact([handle.id for handle in handles])
@@ -116,7 +116,7 @@ async def test_redis_hangs(own_server: RedisServer, own_fleet: Fleet, how: str) 
             with own_fleet.client() as client:
                 client.client_pause(1500, all=True)
         handles += await perform_all_later([Nap.bind(number) for number in range(50)])
-        await own_fleet.written("end", 70)
+        await own_fleet.all_ended(70)
         await all_are("succeeded", handles)
     own_fleet.ledger.read().check_exact([handle.id for handle in handles])
 
@@ -179,7 +179,7 @@ async def test_scripts_and_connections_are_lost_all_the_time(
         hurting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await hurting
-        await own_fleet.written("end", 300)
+        await own_fleet.all_ended(300)
     own_fleet.ledger.read().check_exact(ids)
 
 
@@ -205,7 +205,7 @@ async def test_redis_is_full(own_server: RedisServer, own_fleet: Fleet, tmp_path
             assert client.zscore("aiojobs:{default}:workers", client.zrange("aiojobs:{default}:workers", 0, 0)[0])
         client.config_set("maxmemory", "0")
         later = await perform_all_later([Nap.bind(n) for n in range(20)])
-        await own_fleet.written("end", 46)
+        await own_fleet.all_ended(46)
         history = own_fleet.ledger.read()
         verdict = history.check([handle.id for handle in (*running, *waiting, delayed, *later)])
         assert not verdict.duplicated

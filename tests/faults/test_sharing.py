@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def test_workers_share_the_jobs_and_run_each_once(fleet: Fleet) -> None:
     workers = await asyncio.gather(*(fleet.start(concurrency=5) for _ in range(3)))
     handles = await perform_all_later([Nap.bind(number, 0.03) for number in range(300)])
-    await fleet.written("end", 300)
+    await fleet.all_ended(300)
     history = fleet.ledger.read()
     history.check_exact([handle.id for handle in handles])
     done = {worker.pid: sum(1 for run in history.runs() if run.pid == worker.pid) for worker in workers}
@@ -39,7 +39,7 @@ async def test_workers_on_disjoint_queues_never_cross(fleet: Fleet) -> None:
     handles = await perform_all_later(
         [Nap.set(queue=queue).bind(number) for number in range(100) for queue in ("emails", "reports", "nobody")]
     )
-    await fleet.written("end", 200)
+    await fleet.all_ended(200)
     history = fleet.ledger.read()
     for line in history.of("end"):
         assert line.pid == (mails.pid if line.job_id.startswith("emails.") else reports.pid)

@@ -52,7 +52,7 @@ async def test_term_under_load(fleet: Fleet) -> None:
         assert client.zcard("aiojobs:{default}:workers") == 0
     await fleet.start(concurrency=50, lease=2)
     await producing
-    await fleet.written("end", 500)
+    await fleet.all_ended(500)
     history = fleet.ledger.read()
     history.check_exact(ids)
     assert {run.executions for run in history.runs()} == {1}

@@ -207,6 +207,15 @@ class Fleet:
             what=f"{count} lines of {event!r} in the ledger (there are {self.ledger.count(event)} at first)",  # type: ignore[arg-type] # as above
         )
 
+    async def all_ended(self, count: int, *, timeout: float = 20.0) -> None:  # noqa: ASYNC109 - as wait_until
+        """Wait until so many different jobs have ended; one that ended twice counts once."""
+        await wait_until(
+            lambda: len(set(self.ledger.read().ids("end"))) >= count,
+            timeout=timeout,
+            interval=0.05,
+            what=f"the end of {count} different jobs",
+        )
+
     def close(self) -> None:
         """Kill what still runs; show the logs, for a test that failed, and complain of tracebacks."""
         for worker in self.workers:
