@@ -279,7 +279,7 @@ class Job:
         cls.name = cls.__dict__.get("name", cls.__name__)
         cls._arguments = cls._result = cls._local_names = None
         cls._options = Options.of(cls)
-        if not isinstance(cls.name, str) or not 1 <= len(cls.name) <= 200 or not cls.name.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(cls.name, str) or not 1 <= len(cls.name) <= 200 or not cls.name.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise InvalidJob(f"{cls.__qualname__}: name must be 1 to 200 printable characters, got {cls.name!r}")
         if wrong := wrong_lifespan(cls):
             raise InvalidJob(f"{cls.__qualname__}.lifespan {wrong}")

@@ -33,7 +33,7 @@ JOB_ID = re.compile(r"(?P<queue>[A-Za-z0-9_-]{1,64})(?:~(?P<shard>[0-9]{1,4}))?\
 class _Nothing(dict[str, Any]):
     """An empty mapping that dataclasses take for a default: most messages need no other."""
 
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    __hash__ = object.__hash__  # type: ignore[assignment] # dict says it has none
 
 
 NOTHING: Final[Mapping[str, Any]] = _Nothing()
@@ -82,7 +82,7 @@ def check_queue_name(queue: str) -> str:
     Raises:
         ValueError: it is none.
     """
-    if not isinstance(queue, str) or not QUEUE_NAME.fullmatch(queue):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(queue, str) or not QUEUE_NAME.fullmatch(queue):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
         raise ValueError(f"{queue!r} is not a queue name: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'")
     return queue
 

@@ -40,7 +40,7 @@ def run(*, jobs: int = 300, directory: Path | None = None, concurrency: int = 8)
         return _complain("The demo draws images with Pillow, which is missing: pip install 'aiojobs_rt[demo]'", 1)
 
     from aiojobs_rt.demo.session import DemoError, play  # noqa: PLC0415 - needs Pillow
-    from aiojobs_rt.errors import AiojobsError  # noqa: PLC0415
+    from aiojobs_rt.errors import AiojobsError  # noqa: PLC0415 - with it
 
     try:
         asyncio.run(play(jobs=jobs, folder=(directory or Path("demo-data")).absolute(), concurrency=concurrency))

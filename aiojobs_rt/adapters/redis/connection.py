@@ -271,7 +271,7 @@ class Wire:
         if connection is None:
             return
         writer = connection._writer  # noqa: SLF001 - there is no public way to leave a dead loop's socket
-        connection._writer = connection._reader = None  # noqa: SLF001
+        connection._writer = connection._reader = None  # noqa: SLF001 - as above
         if writer is not None:
             sock = writer.transport.get_extra_info("socket")
             raw = getattr(sock, "_sock", sock)

@@ -145,13 +145,10 @@ class _Queue:
         for parcel in parcels:
             for e in parcel.envelopes:
                 arguments += (e.id, e.job, e.args, e.meta, _route(e))
-        answer = await self._call(arguments)
-        if not answer:
-            return [[True] * parcel.jobs for parcel in parcels]
-        flags = iter(answer)
-        return [[next(flags) == 49 for _ in parcel.envelopes] for parcel in parcels]
+        await self._call(arguments)
+        return [[True] * parcel.jobs for parcel in parcels]
 
-    async def _call(self, arguments: list[Argument]) -> bytes:
+    async def _call(self, arguments: list[Argument]) -> None:
         deadline = time.monotonic() + self._timeout
         pause = 0.02
         sent = False
@@ -162,8 +159,8 @@ class _Queue:
                 if not self._registered:
                     (added,) = await self._wire.call_many([("SADD", self._queues_key, self._queue)], timeout=patience)
                     self._registered = not isinstance(added, exceptions.RedisError)
-                answer: bytes = await self._wire.run(script("enqueue"), self._keys, arguments, timeout=patience)
-                return answer
+                await self._wire.run(script("enqueue"), self._keys, arguments, timeout=patience)
+                return
             except Away as error:
                 sent = sent or (error.sent and self._registered)
                 if time.monotonic() + pause >= deadline:

@@ -2,7 +2,7 @@
 -- KEYS  stream, index, call:<client>, scheduled, parked, lanes
 -- ARGV  number, channel, queue, then per job: id, job, args, meta's tail, route
 --       route: '' = now on the main lane; else [priority][+delay ms | @due ms]
--- Returns '' when every job was enqueued, else a string of 1 and 0, one per job (0: the id was there already).
+-- Returns '': every job was enqueued.
 -- First write: XADD, ZADD or HSET. At maxmemory it is refused and nothing is done.
 local stream, index, call, scheduled, parked, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local number, channel, queue = tonumber(ARGV[1]), ARGV[2], ARGV[3]
