@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, assert_type
 
-from aiojobs_rt import Bound, Job, JobHandle, perform_all_later
+from aiojobs_rt import Bound, Job, JobHandle, blocking, perform_all_later
+from aiojobs_rt.blocking import BlockingHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -102,3 +103,9 @@ async def inside(job: SendWelcome) -> None:
     assert_type(job.enqueued_at, datetime)
     job.logger.info("run %d", job.executions)
     assert_type(await job.perform_later(1), JobHandle[bool])
+
+
+def enqueue_blocking() -> None:
+    assert_type(blocking.perform_later(SendWelcome.bind(42)), BlockingHandle[bool])
+    assert_type(blocking.perform_later(SendWelcome.set(wait=5).bind(42)).result(timeout=5), bool)
+    assert_type(blocking.perform_all_later([SendWelcome.bind(1), Nothing.bind()]), list[BlockingHandle[Any]])
