@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from typer.core import TyperGroup
 
 from aiojobs_rt.adapters.redis.connection import Away
-from aiojobs_rt.cli import demo, doctor, enqueue, jobs, overview, pause, worker
+from aiojobs_rt.cli import demo, doctor, enqueue, generate, jobs, overview, pause, worker
 from aiojobs_rt.cli.output import complain
 from aiojobs_rt.errors import AiojobsError
 
@@ -65,4 +65,5 @@ app.command("workers")(overview.workers)
 app.command("pause")(pause.pause)
 app.command("resume")(pause.resume)
 app.command("doctor")(doctor.doctor)
+app.add_typer(generate.app, name="generate")
 app.command("demo")(demo.demo)

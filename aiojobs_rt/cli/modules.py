@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 import traceback
 from pathlib import Path
@@ -20,7 +21,7 @@ SHOWN_NAMES = 10
 
 
 def load_modules(names: Iterable[str]) -> None:
-    """Import modules; the current directory is searched first, as with `python -m`.
+    """Import modules, and of a package all modules in it; the current directory is searched first, as with `python -m`.
 
     Raises:
         ConfigurationError: one can't be imported; says why. For an error inside it, with its traceback.
@@ -29,7 +30,14 @@ def load_modules(names: Iterable[str]) -> None:
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     for name in names:
-        load_module(name)
+        _load_below(load_module(name))
+
+
+def _load_below(module: ModuleType) -> None:
+    """Import what a package holds, however deep; not `__main__`, which would run."""
+    for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{module.__name__}."):
+        if found.name.rpartition(".")[2] != "__main__":
+            _load_below(load_module(found.name))
 
 
 def load_module(name: str) -> ModuleType:

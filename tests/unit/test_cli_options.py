@@ -20,6 +20,7 @@ from aiojobs_rt.cli.enqueue import _by_name
 from aiojobs_rt.cli.modules import find_job, load_modules
 from aiojobs_rt.cli.options import weighted_queues
 from aiojobs_rt.cli.output import duration, printable, when
+from aiojobs_rt.core import registry
 from aiojobs_rt.core.context import Cell, JobContextFilter, running
 from aiojobs_rt.core.message import JobMessage
 from aiojobs_rt.errors import ConfigurationError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 COMMANDS: list[list[str]] = [
     ["worker"], ["enqueue"], ["queues"], ["workers"], ["doctor"], ["demo"],
     ["jobs", "list"], ["jobs", "show"], ["jobs", "retry"], ["jobs", "discard"], ["jobs", "cancel"],
+    ["generate"], ["generate", "job"],
 ]  # fmt: skip
 
 
@@ -59,7 +61,7 @@ def test_every_environment_variable_is_named_after_its_flag() -> None:
 
 def test_the_redis_url_may_be_given_to_every_command_that_needs_one() -> None:
     for command in COMMANDS:
-        if command != ["demo"]:
+        if command[0] not in {"demo", "generate"}:
             assert "--redis-url" in run(*command, "--help").stdout, command
 
 
@@ -173,6 +175,25 @@ def test_a_module_that_is_not_there_is_said_with_where_it_was_looked_for(folder:
     assert str(folder) in str(caught.value)
     with pytest.raises(ConfigurationError, match=r"such as app\.jobs$"):
         load_modules(["./app/jobs.py"])
+
+
+@pytest.mark.acceptance(38)
+def test_of_a_package_every_module_is_imported_but_not_main(folder: Path) -> None:
+    inner = folder / "cli_discovered" / "mail" / "monthly"
+    inner.mkdir(parents=True)
+    for package in (inner, inner.parent, inner.parent.parent):
+        (package / "__init__.py").touch()
+    text = "from aiojobs_rt import Job\nclass {}(Job):\n    async def perform(self) -> None: ...\n"
+    (inner / "digest_job.py").write_text(text.format("CliDigestJob"))
+    (inner.parent.parent / "welcome_job.py").write_text(text.format("CliWelcomeJob"))
+    (inner.parent / "__main__.py").write_text("raise SystemExit(3)")
+
+    load_modules(["cli_discovered"])
+
+    assert {"CliDigestJob", "CliWelcomeJob"} <= {name for name, _ in registry.job_classes()}
+    (inner / "broken.py").write_text("1 / 0")
+    with pytest.raises(ConfigurationError, match=r"cli_discovered\.mail\.monthly\.broken can't be imported"):
+        load_modules(["cli_discovered"])
 
 
 def test_a_job_is_found_by_name_or_by_module_and_class(folder: Path) -> None:
