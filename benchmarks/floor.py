@@ -5,7 +5,7 @@ slots over a local queue, arguments checked by pydantic, one settle script per b
 product's figures are read as a share of these, measured in the same run.
 
     python -m benchmarks.floor produce URL LOAD
-    python -m benchmarks.floor work URL JOB SLOTS
+    python -m benchmarks.floor work URL LOAD SLOTS
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-import random
+import os
 import secrets
 import signal
 import sys
@@ -77,6 +77,17 @@ class SleepArguments(TypedDict):
 class StampArguments(TypedDict):
     n: int
     at_ns: int
+    us: int
+
+
+class CpuArguments(TypedDict):
+    n: int
+    us: int
+
+
+class PayloadArguments(TypedDict):
+    n: int
+    data: str
 
 
 async def noop(n: int, s: str) -> None:  # noqa: ARG001 - the product's job takes it too
@@ -92,64 +103,92 @@ async def sleep(n: int, ms: int) -> None:
     await asyncio.sleep(ms / 1000)
 
 
-async def stamp(n: int, at_ns: int) -> None:
+async def stamp(n: int, at_ns: int, us: int) -> None:
     late_ns = time.monotonic_ns() - at_ns
     tally.marks[n] += 1
     if not n:
         tally.begin()
     else:
         tally.delays.append(late_ns / 1_000_000)
+    if us:
+        tally.spin(us)
+
+
+async def cpu(n: int, us: int) -> None:
+    tally.marks[n] += 1
+    if not n:
+        tally.begin()
+    tally.spin(us)
+
+
+async def payload(n: int, data: str) -> None:  # noqa: ARG001 - the product's job takes it too
+    tally.marks[n] += 1
+    if not n:
+        tally.begin()
 
 
 JOBS: dict[str, tuple[Callable[..., Coroutine[Any, Any, None]], TypeAdapter[Any]]] = {
     "Noop": (noop, TypeAdapter(NoopArguments)),
     "Sleep": (sleep, TypeAdapter(SleepArguments)),
     "Stamp": (stamp, TypeAdapter(StampArguments)),
+    "Cpu": (cpu, TypeAdapter(CpuArguments)),
+    "Payload": (payload, TypeAdapter(PayloadArguments)),
 }
+
+
+def _giver(load: Load) -> Callable[[int], dict[str, Any]]:
+    match load.job:
+        case "Sleep":
+            return lambda n: {"n": n, "ms": load.sleep_ms}
+        case "Stamp":
+            return lambda n: {"n": n, "at_ns": time.monotonic_ns(), "us": load.spin_us}
+        case "Cpu":
+            return lambda n: {"n": n, "us": load.spin_us}
+        case "Payload":
+            data = "x" * load.payload
+            return lambda n: {"n": n, "data": data}
+        case _:
+            return lambda n: {"n": n, "s": "x"}
 
 
 async def produce(url: str, load: Load) -> Produced:
     """Enqueue the load, as a bare program would."""
     redis = await _connect(url)
     enqueue = await redis.script_load(ENQUEUE)
-    dump = JOBS[load.job][1].dump_json
-    batch = BATCH if load.mode == "bulk" else 1
+    dump, give = JOBS[load.job][1].dump_json, _giver(load)
+    batch = _batch(load) if load.mode == "bulk" else 1
+    gaps, at = load.gaps(), time.monotonic()
     began, cpu_began = time.perf_counter(), time.process_time()
     for start in range(0, load.jobs, batch):
         flat: list[Any] = []
         for n in range(start, min(start + batch, load.jobs)):
-            given: dict[str, Any] = (
-                {"n": n, "s": "x"}
-                if load.job == "Noop"
-                else {"n": n, "ms": load.sleep_ms}
-                if load.job == "Sleep"
-                else {"n": n, "at_ns": time.monotonic_ns()}
-            )
-            flat += secrets.token_hex(16), load.job, dump(given), orjson.dumps({"at": time.time(), "n": 0})
+            flat += secrets.token_hex(16), load.job, dump(give(n)), orjson.dumps({"at": time.time(), "n": 0})
         await redis.evalsha(enqueue, 2, STREAM, INDEX, *flat)
         if load.mode == "paced":
-            await asyncio.sleep(load.pause_ms / 1000 * random.uniform(0.5, 1.5))
+            at += next(gaps)
+            await asyncio.sleep(max(at - time.monotonic(), 0))
     produced = Produced(time.perf_counter() - began, time.process_time() - cpu_began)
     await redis.aclose()
     return produced
 
 
-async def work(url: str, job: str, slots: int) -> None:
+async def work(url: str, load: Load, slots: int) -> None:
     """Run jobs until TERM, and leave the tally."""
     redis = await _connect(url)
     settle = await redis.script_load(SETTLE)
-    perform, arguments = JOBS[job]
+    perform, arguments = JOBS[load.job]
     local: asyncio.Queue[tuple[bytes, dict[bytes, bytes]]] = asyncio.Queue()
     outcomes: list[tuple[bytes, bytes, bytes]] = []
     some, stopping = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    pause = 0.0005 if job == "Noop" else 0.004  # what waits lasts that long
-    reader = ("XREADGROUP", "GROUP", "workers", "w", "COUNT", BATCH)
+    pause = 0.004 if load.job == "Sleep" else 0.0005  # what waits lasts that long
+    batch = _batch(load)
+    reader = ("XREADGROUP", "GROUP", "workers", f"w{os.getpid()}", "COUNT", batch)
 
     async def fetch() -> None:
         block: tuple[Any, ...] = ()
         while True:
-            if local.qsize() > BATCH:
+            if local.qsize() > batch:
                 await asyncio.sleep(pause)
                 continue
             reply: Any = await redis.execute_command(*reader, *block, "STREAMS", STREAM, ">")  # type: ignore[no-untyped-call] # redis-py's own
@@ -183,6 +222,7 @@ async def work(url: str, job: str, slots: int) -> None:
                 del outcomes[:BATCH]
                 await redis.evalsha(settle, 4, STREAM, INDEX, STATS, RECENT, *flat)
 
+    tally.ready()
     tasks = [asyncio.create_task(part) for part in (fetch(), settler(), *(slot() for _ in range(slots)))]
     await stopping.wait()
     for task in tasks:
@@ -193,6 +233,11 @@ async def work(url: str, job: str, slots: int) -> None:
     for error in ended:
         if isinstance(error, Exception):
             raise error
+
+
+def _batch(load: Load) -> int:
+    """How many jobs a request carries: no more than a megabyte of them."""
+    return min(BATCH, max((1 << 20) // max(load.payload, 1), 1))
 
 
 async def _connect(url: str) -> aioredis.Redis:
@@ -206,7 +251,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["produce", url, load]:
             print(json.dumps(asdict(run(produce(url, Load.parse(load))))))
-        case ["work", url, job, slots]:
-            run(work(url, job, int(slots)))
+        case ["work", url, load, slots]:
+            run(work(url, Load.parse(load), int(slots)))
         case _:
             sys.exit(__doc__)

@@ -7,7 +7,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from aiojobs_rt import Job
+from aiojobs_rt import Job, retry_on
 from benchmarks import tally
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class Measured(Job):
     @staticmethod
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
+        tally.ready()
         try:
             yield
         finally:
@@ -46,13 +47,15 @@ class Sleep(Measured):
 class Stamp(Measured):
     """How long it took from the call of perform_later to the first line of perform."""
 
-    async def perform(self, n: int, at_ns: int) -> None:
+    async def perform(self, n: int, at_ns: int, us: int) -> None:
         late_ns = time.monotonic_ns() - at_ns
         marks[n] += 1
         if not n:
             tally.begin()  # it paid for the connections
         else:
             tally.delays.append(late_ns / 1_000_000)
+        if us:
+            tally.spin(us)
 
 
 class Late(Measured):
@@ -64,3 +67,66 @@ class Late(Measured):
         if not n:
             tally.begin()
         tally.delays.append(late_ms)
+
+
+class Cpu(Measured):
+    async def perform(self, n: int, us: int) -> None:
+        marks[n] += 1
+        if not n:
+            tally.begin()
+        tally.spin(us)
+
+
+class StumbleError(Exception):
+    """Every twentieth job, once."""
+
+
+@retry_on(StumbleError, wait=0)
+class Flaky(Measured):
+    async def perform(self, n: int) -> None:
+        marks[n] += 1
+        if not n:
+            tally.begin()
+        if tally.stumbles(n):
+            raise StumbleError
+
+
+class Payload(Measured):
+    async def perform(self, n: int, data: str) -> None:  # noqa: ARG002 - it is the load
+        marks[n] += 1
+        if not n:
+            tally.begin()
+
+
+class Echo(Measured):
+    keep_result = 60
+
+    async def perform(self, n: int) -> int:
+        marks[n] += 1
+        if not n:
+            tally.begin()
+        return n
+
+
+class Ranked(Measured):
+    queue = "middle"
+
+    async def perform(self, n: int, rank: int) -> None:
+        marks[n] += 1
+        if not n:
+            tally.begin()
+        tally.ranks.append(rank)
+
+
+@retry_on(ConnectionError, wait=0, attempts=3)
+@retry_on(StumbleError, wait=0, attempts=3)
+class Rich(Measured):
+    """What a job of an application has: declarations, a timeout, log lines at a level that is off."""
+
+    timeout = 30
+
+    async def perform(self, n: int) -> None:
+        self.logger.debug("job number %d", n)
+        marks[n] += 1
+        if not n:
+            tally.begin()

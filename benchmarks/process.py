@@ -9,8 +9,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,13 @@ SCHEDULED = 2  # the clock of CPU time as the scheduler counts it, in ns; see cl
 
 
 def run_producer(command: Sequence[str], environment: Mapping[str, str], *, timeout: float) -> Produced:
-    """Run a producer to its end.
+    """Run a producer to its end. The last line that it prints is its `Produced`.
 
     Raises:
         RuntimeError: it failed.
     """
     ended = subprocess.run(
-        [sys.executable, *command],
+        [*command],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
@@ -42,14 +42,14 @@ def run_producer(command: Sequence[str], environment: Mapping[str, str], *, time
     )
     if ended.returncode:
         raise RuntimeError(f"the producer failed ({ended.returncode}): {ended.stderr[-4000:]}")
-    return Produced(**json.loads(ended.stdout))
+    return Produced(**json.loads(ended.stdout.splitlines()[-1]))
 
 
 class WorkerProcess:
     """A worker, from start to TERM: `with WorkerProcess(...) as worker`.
 
     Args:
-        command: what python is to run.
+        command: the program and its arguments.
         environment: beside this process' own.
         log: where its output goes.
     """
@@ -63,7 +63,7 @@ class WorkerProcess:
     def __enter__(self) -> Self:
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, *self._command],
+                [*self._command],
                 cwd=ROOT,
                 env={**os.environ, **self._environment},
                 stdin=subprocess.DEVNULL,
@@ -83,15 +83,16 @@ class WorkerProcess:
         return self._process.pid
 
     def cpu_seconds(self) -> float:
-        """User and system time of all its threads until now."""
-        return time.clock_gettime((~self.pid << 3) | SCHEDULED)
+        """User and system time of all its threads until now, with the processes below it."""
+        return sum(_cpu_seconds(pid) for pid in _family(self.pid))
+
+    def rss(self) -> int:
+        """Bytes that it takes now, with the processes below it."""
+        return sum(_memory(pid, "VmRSS") for pid in _family(self.pid))
 
     def peak_rss(self) -> int:
-        """Bytes. Of this program alone: the rusage of a child begins with its parent's."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError(f"/proc/{self.pid}/status names no peak")
+        """Bytes that it took at most, with the processes below it. Not its rusage: that of a child begins with its parent's."""
+        return sum(_memory(pid, "VmHWM") for pid in _family(self.pid))
 
     def check(self) -> None:
         """See that it runs.
@@ -118,5 +119,37 @@ class WorkerProcess:
         if code:
             raise RuntimeError(f"the worker ended with {code}: {self._said()}")
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
     def _said(self) -> str:
         return self._log.read_text(errors="replace")[-4000:]
+
+
+def _family(pid: int) -> list[int]:
+    """A process and those below it."""
+    found = [pid]
+    for member in found:
+        with suppress(OSError):  # it has ended
+            for task in Path(f"/proc/{member}/task").iterdir():
+                found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        own = time.clock_gettime((~pid << 3) | SCHEDULED)
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    # its children that have ended: user and system time, in ticks
+    return own + (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(pid: int, field: str) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -12,14 +12,14 @@ class Result:
     """What one scenario came to for one system.
 
     Attributes:
-        runs: the figures of each run, by name.
+        runs: the figures of each run, by name; under "samples" alone stands a list.
     """
 
     scenario: str
     title: str
     table: str
     system: str
-    runs: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+    runs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def values(self, figure: str) -> list[float]:
         """One figure in all runs; empty when this scenario has no such figure."""
@@ -32,7 +32,7 @@ class Result:
 
     def dump(self) -> dict[str, Any]:
         """As it stands in JSON."""
-        figures = list(self.runs[0]) if self.runs else []
+        figures = [name for name in self.runs[0] if name != "samples"] if self.runs else []
         return {
             "scenario": self.scenario,
             "title": self.title,

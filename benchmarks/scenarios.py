@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.load import Load, Mode
 from benchmarks.systems import FLOOR, PRODUCT
-from benchmarks.trial import spread, trial
+from benchmarks.trial import Figures, spread, trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,13 +55,13 @@ class Scenario:
     title: str
     table: str
     systems: tuple[System, ...]
-    measure: Callable[[System, Sizes], dict[str, float]]
+    measure: Callable[[System, Sizes], Figures]
 
 
-def _enqueue(mode: Mode, *, divisor: int, callers: int = 1) -> Callable[[System, Sizes], dict[str, float]]:
+def _enqueue(mode: Mode, *, divisor: int, callers: int = 1) -> Callable[[System, Sizes], Figures]:
     """Enqueue with no worker there; then a worker runs them all, so that what was counted as enqueued is known to have been."""
 
-    def measure(system: System, sizes: Sizes) -> dict[str, float]:
+    def measure(system: System, sizes: Sizes) -> Figures:
         load = Load(jobs=sizes.share(divisor), mode=mode, callers=callers)
         with trial(system, load) as t:
             before = t.server.cost()
@@ -77,14 +77,14 @@ def _enqueue(mode: Mode, *, divisor: int, callers: int = 1) -> Callable[[System,
     return measure
 
 
-def _drain(system: System, sizes: Sizes) -> dict[str, float]:
+def _drain(system: System, sizes: Sizes) -> Figures:
     with trial(system, Load(jobs=sizes.jobs)) as t:
         t.produce()
         return t.drain()
 
 
-def _sleep(ms: int, *, concurrency: int, divisor: int) -> Callable[[System, Sizes], dict[str, float]]:
-    def measure(system: System, sizes: Sizes) -> dict[str, float]:
+def _sleep(ms: int, *, concurrency: int, divisor: int) -> Callable[[System, Sizes], Figures]:
+    def measure(system: System, sizes: Sizes) -> Figures:
         with trial(system, Load(job="Sleep", jobs=sizes.share(divisor), sleep_ms=ms)) as t:
             t.produce()
             figures = t.drain(concurrency=concurrency)
@@ -93,7 +93,7 @@ def _sleep(ms: int, *, concurrency: int, divisor: int) -> Callable[[System, Size
     return measure
 
 
-def _wake_up(system: System, sizes: Sizes) -> dict[str, float]:
+def _wake_up(system: System, sizes: Sizes) -> Figures:
     load = Load(job="Stamp", jobs=sizes.fixed(1_001, 51), mode="paced", pause_ms=sizes.fixed(10, 4))
     with trial(system, load) as t, t.worker() as worker:
         t.wait_listening(worker)
@@ -103,9 +103,14 @@ def _wake_up(system: System, sizes: Sizes) -> dict[str, float]:
         return spread(t.count().delays)
 
 
-def _late(jobs: int) -> Callable[[System, Sizes], dict[str, float]]:
-    def measure(system: System, sizes: Sizes) -> dict[str, float]:
-        load = Load(job="Late", jobs=sizes.fixed(jobs, jobs // 20), spread_ms=sizes.fixed(1_000, 100))
+def _late(jobs: int) -> Callable[[System, Sizes], Figures]:
+    def measure(system: System, sizes: Sizes) -> Figures:
+        load = Load(
+            job="Late",
+            jobs=sizes.fixed(jobs, jobs // 20),
+            spread_ms=sizes.fixed(1_000, 100),
+            lead_ms=1_000 + jobs // 10,
+        )
         with trial(system, load) as t, t.worker() as worker:
             t.wait_listening(worker)
             t.produce()
@@ -119,14 +124,14 @@ def _late(jobs: int) -> Callable[[System, Sizes], dict[str, float]]:
     return measure
 
 
-def _memory(system: System, sizes: Sizes) -> dict[str, float]:
+def _memory(system: System, sizes: Sizes) -> Figures:
     with trial(system, Load(jobs=sizes.share(2))) as t:
         before = t.server.memory()
         t.produce()
         return {"bytes_per_job": (t.server.memory() - before) / t.load.jobs}
 
 
-def _idle(system: System, sizes: Sizes) -> dict[str, float]:
+def _idle(system: System, sizes: Sizes) -> Figures:
     seconds = sizes.fixed(10, 1)
     with trial(system, Load(jobs=1)) as t:
         t.produce()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 REQUESTS = ("evalsha", "eval", "xreadgroup", "xread", "brpop", "blpop", "bzpopmin", "bzmpop", "blmove")
 """Commands that no script calls: what a client sends. Pipelined others are few in a drain, and not counted as requests."""
 
+ASKED = ("info", "ping", "exists")
+"""What the suite itself asks while it waits: not counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -44,22 +47,30 @@ class Cost:
 
 
 class Server:
-    """One redis-server on a unix socket, without persistence, in the process group of the suite: `with Server() as server`.
+    """One redis-server without persistence, in the process group of the suite: `with Server() as server`.
 
     It gets no session of its own: Linux schedules sessions as groups, and one that is alone in its group waits differently.
+
+    Attributes:
+        url: by a unix socket.
+        tcp_url: by a loopback port, for those that know no unix sockets.
+        client: for the suite's own questions.
     """
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="benchmarks-"))
         self._socket = self._folder / "redis.sock"
+        self._port = _free_port()
         self.url = f"unix://{self._socket}"
+        self.tcp_url = f"redis://127.0.0.1:{self._port}/0"
         self.client: redis.Redis = redis.Redis(unix_socket_path=str(self._socket))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         log = (self._folder / "redis.log").open("wb")
         options = {
-            "port": "0",
+            "port": str(self._port),
+            "bind": "127.0.0.1",
             "unixsocket": str(self._socket),
             "save": "",
             "appendonly": "no",
@@ -100,7 +111,7 @@ class Server:
         """What it has done until now."""
         cpu = self.info("cpu")
         calls = {name.removeprefix("cmdstat_"): stats["calls"] for name, stats in self.info("commandstats").items()}
-        own = calls.get("info", 0) + calls.get("ping", 0) + calls.get("exists", 0)  # the suite's questions
+        own = sum(calls.get(name, 0) for name in ASKED)
         return Cost(
             cpu["used_cpu_sys"] + cpu["used_cpu_user"],
             sum(calls.values()) - own,
@@ -127,6 +138,13 @@ class Server:
         lines = [line for line in seen.splitlines() if line.startswith(b"+") and line != b"+OK"]
         inner = sum(b" lua] " in line.partition(b'"')[0] for line in lines)
         return len(lines) - inner, len(lines)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def binary() -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import tally
 from benchmarks.process import WorkerProcess, run_producer
 from benchmarks.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from benchmarks.load import Load, Produced
     from benchmarks.server import Cost
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PATIENCE = 180.0
 """Seconds after which a trial has failed."""
 LOOK = 0.005
+SAMPLES = 2_000
+Figures = dict[str, Any]
+"""Figures by their names, floats; under "samples" alone stands a sorted list of them."""
 
 
 class Trial:
@@ -38,50 +41,68 @@ class Trial:
         self.server = server
         self.load = load
 
-    def produce(self) -> Produced:
-        """Enqueue the load, in a process of its own."""
+    @property
+    def url(self) -> str:
+        """The server's, of the kind that the system knows."""
+        return self.server.tcp_url if self.system.tcp else self.server.url
+
+    def produce(self, load: Load | None = None) -> Produced:
+        """Enqueue the load, or another of the same kind, in a process of its own."""
         system = self.system
-        command = system.producer(self.server.url, self.load)
-        return run_producer(command, system.environment(self.server.url), timeout=PATIENCE)
+        command = system.producer(self.url, load or self.load)
+        return run_producer(command, system.environment(self.url), timeout=PATIENCE)
 
     @contextmanager
-    def worker(self, *, concurrency: int = 100) -> Generator[WorkerProcess]:
-        """A worker process, started."""
+    def worker(
+        self, *, concurrency: int = 100, index: int = 0, workers: int = 1, environment: Mapping[str, str] | None = None
+    ) -> Generator[WorkerProcess]:
+        """A worker process, started; the `index`-th of so many, with more in its environment."""
         system, folder = self.system, self.server.folder
-        environment = {**system.environment(self.server.url), **tally.environment(folder, self.load.jobs)}
-        command = system.worker(self.server.url, self.load, concurrency=concurrency)
-        with WorkerProcess(command, environment, folder / "worker.log") as worker:
+        around = {
+            **system.environment(self.url),
+            **tally.environment(folder, self.load.jobs, workers),
+            **(environment or {}),
+        }
+        command = system.worker(self.url, self.load, concurrency=concurrency, index=index)
+        with WorkerProcess(command, around, folder / f"worker-{index}.log") as worker:
             yield worker
 
     def wait_listening(self, worker: WorkerProcess) -> None:
         """Wait until the worker waits for jobs."""
-        self._wait(worker, lambda: self.server.info("clients")["blocked_clients"] > 0, look=0.05)
+        self.wait(lambda: self.system.listening(self.server.client, self.load), worker, look=0.05)
 
-    def wait_settled(self, worker: WorkerProcess, *, look: float = LOOK) -> float:
+    def wait_settled(self, *workers: WorkerProcess, look: float = LOOK) -> float:
         """Wait until every job is settled; time.monotonic() of then, to `look` seconds."""
-        return self._wait(worker, lambda: not self.server.client.exists(self.system.pending), look=look)
+        return self.wait(lambda: self.system.settled(self.server.client, self.load), *workers, look=look)
 
-    def drain(self, *, concurrency: int = 100) -> dict[str, float]:
-        """Start a worker on what was enqueued, wait until all is settled, and say what a job cost."""
-        with self.worker(concurrency=concurrency) as worker:
+    def drain(self, *, concurrency: int = 100, workers: int = 1) -> Figures:
+        """Start workers on what was enqueued, wait until all is settled, and say what a job cost."""
+        with ExitStack() as stack:
+            started = [
+                stack.enter_context(self.worker(concurrency=concurrency, index=index, workers=workers))
+                for index in range(workers)
+            ]
             before = self.server.cost()
-            settled = self.wait_settled(worker)
-            cpu_seconds = worker.cpu_seconds()
+            settled = self.wait_settled(*started)
+            cpu_seconds = sum(worker.cpu_seconds() for worker in started)
             cost = self.server.cost().since(before)
-            peak = worker.peak_rss()
-            worker.stop()
+            peak = max(worker.peak_rss() for worker in started)
+            for worker in started:
+                worker.stop()
         counted = self.count()
-        seconds = settled - counted.began
-        return {
-            "jobs_per_s": self.load.jobs / seconds,
+        figures: Figures = {
+            "jobs_per_s": self.load.jobs / (settled - counted.began),
             "python_us": (cpu_seconds - counted.cpu_began) / self.load.jobs * 1e6,
             **self.redis_costs(cost),
             "rss_mib": peak / (1 << 20),
         }
+        if workers > 1:
+            figures["least_share"] = min(counted.shares) * workers / self.load.jobs
+        return figures
 
-    def redis_costs(self, cost: Cost) -> dict[str, float]:
+    def redis_costs(self, cost: Cost, jobs: int = 0) -> Figures:
         """Per job: CPU in us, commands with those inside scripts, and requests."""
-        jobs = self.load.jobs
+        jobs = jobs or self.load.jobs
         return {
             "redis_us": cost.cpu_seconds / jobs * 1e6,
             "commands": cost.commands / jobs,
@@ -92,9 +113,9 @@ class Trial:
         """The tally, after the worker has ended.
 
         Raises:
-            RuntimeError: not every job ran exactly once.
+            RuntimeError: not every job ran exactly once (or failed once and then ran).
         """
-        counted = tally.read(self.server.folder, self.load.jobs)
+        counted = tally.read(self.server.folder, self.load)
         if counted.lost or counted.repeated:
             raise RuntimeError(
                 f"{self.system.name}: of {self.load.jobs:,} {self.load.job} jobs {counted.lost:,} never ran, "
@@ -102,10 +123,16 @@ class Trial:
             )
         return counted
 
-    def _wait(self, worker: WorkerProcess, predicate: Callable[[], bool], *, look: float) -> float:
+    def wait(self, predicate: Callable[[], bool], *workers: WorkerProcess, look: float = LOOK) -> float:
+        """Wait until something holds; time.monotonic() of then, to `look` seconds.
+
+        Raises:
+            RuntimeError: it did not within `PATIENCE`, or a worker has ended.
+        """
         deadline = time.monotonic() + PATIENCE
         while not predicate():
-            worker.check()
+            for worker in workers:
+                worker.check()
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self.system.name}: {self.load} is not done after {PATIENCE:g} s")
             time.sleep(look)
@@ -119,7 +146,17 @@ def trial(system: System, load: Load) -> Generator[Trial]:
         yield Trial(system, server, load)
 
 
-def spread(delays: list[float]) -> dict[str, float]:
-    """Median, 99th percentile, least and greatest of some delays, in ms."""
+def spread(delays: list[float]) -> Figures:
+    """Median, 99th percentile, least and greatest of some delays, in ms, and at most `SAMPLES` of them, sorted."""
     hundredths = statistics.quantiles(delays, n=100, method="inclusive")
-    return {"p50_ms": hundredths[49], "p99_ms": hundredths[98], "least_ms": min(delays), "most_ms": max(delays)}
+    figures: Figures = {
+        "p50_ms": hundredths[49],
+        "p99_ms": hundredths[98],
+        "least_ms": min(delays),
+        "most_ms": max(delays),
+    }
+    ordered = sorted(delays)
+    if len(ordered) > SAMPLES:
+        ordered = [ordered[index * (len(ordered) - 1) // (SAMPLES - 1)] for index in range(SAMPLES)]
+    figures["samples"] = [round(delay, 4) for delay in ordered]
+    return figures

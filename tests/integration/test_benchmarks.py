@@ -17,7 +17,7 @@ from benchmarks.load import Load
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.systems import PRODUCT
 from benchmarks.tables import BEGIN, END
-from benchmarks.trial import Trial, spread
+from benchmarks.trial import SAMPLES, Trial, spread
 
 if TYPE_CHECKING:
     from benchmarks.server import Server
@@ -91,22 +91,34 @@ def test_scenarios_and_budget_fit() -> None:
 def test_run_with_a_lost_or_repeated_job_is_no_result(tmp_path: Path, marks: list[int], complaint: str) -> None:
     # two workers, of which one ran the first job only
     (tmp_path / "1.marks").write_bytes(bytes([1, 0, 0]))
-    (tmp_path / "1.json").write_text(json.dumps({"began": [5.0, 0.5], "delays": [1.0]}))
+    (tmp_path / "1.json").write_text(json.dumps({"began": [5.0], "cpu_began": 0.5, "delays": [1.0]}))
     (tmp_path / "2.marks").write_bytes(bytes([marks[0] - 1, *marks[1:]]))
-    (tmp_path / "2.json").write_text(json.dumps({"began": [], "delays": [2.0]}))
+    (tmp_path / "2.json").write_text(json.dumps({"began": [], "cpu_began": 0.25, "delays": [2.0]}))
     trial = Trial(PRODUCT, cast("Server", SimpleNamespace(folder=tmp_path)), Load(jobs=3))
 
     if complaint:
         with pytest.raises(RuntimeError, match=complaint):
             trial.count()
     else:
-        assert trial.count() == tally.Tally(0, 0, [1.0, 2.0], 5.0, 0.5)
+        assert trial.count() == tally.Tally(0, 0, [1.0, 2.0], 5.0, 0.75, [1, 2])
 
 
 def test_no_tally_is_no_result(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no worker wrote a tally"):
-        tally.read(tmp_path, 3)
+        tally.read(tmp_path, Load(jobs=3))
 
 
 def test_spread_of_delays() -> None:
-    assert spread([float(n) for n in range(101)]) == {"p50_ms": 50, "p99_ms": 99, "least_ms": 0, "most_ms": 100}
+    delays = [float(n) for n in range(101)]
+
+    figures = spread(delays[::-1])
+
+    assert figures == {"p50_ms": 50, "p99_ms": 99, "least_ms": 0, "most_ms": 100, "samples": delays}
+
+
+def test_samples_of_many_delays_are_few_and_reach_from_least_to_greatest() -> None:
+    samples = spread([float(n) for n in range(50_001)])["samples"]
+
+    assert len(samples) == SAMPLES
+    assert samples == sorted(samples)
+    assert (samples[0], samples[-1]) == (0, 50_000)
