@@ -59,15 +59,15 @@ class BlockingHandle(Generic[R_co]):
 
     def status(self) -> Status:
         """Where the job is now; see `JobHandle.status`."""
-        return _wait(self._handle.status, "handle.status()")
+        return call(self._handle.status, "handle.status()")
 
     def cancel(self) -> bool:
         """Cancel the job; see `JobHandle.cancel`."""
-        return _wait(self._handle.cancel, "handle.cancel()")
+        return call(self._handle.cancel, "handle.cancel()")
 
     def result(self, timeout: float | timedelta | None = None) -> R_co:
         """Wait for the job to end and return what `perform` returned; arguments and errors as of `JobHandle.result`."""
-        return _wait(lambda: self._handle.result(timeout=timeout), "handle.result()")
+        return call(lambda: self._handle.result(timeout=timeout), "handle.result()")
 
     def __repr__(self) -> str:
         return f"BlockingHandle({self.id!r})"
@@ -92,7 +92,7 @@ def perform_later(job: Bound[R_co]) -> BlockingHandle[R_co]:
     if not isinstance(job, Bound):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
         raise TypeError(f"perform_later takes a bound job, such as SendWelcome.bind(42), got a {type(job).__name__}")
     name = job.job.__name__
-    return BlockingHandle(_wait(lambda: deliver(job), f"{name}.perform_later(...)"))
+    return BlockingHandle(call(lambda: deliver(job), f"{name}.perform_later(...)"))
 
 
 def perform_all_later(jobs: Iterable[Bound[Any]]) -> list[BlockingHandle[Any]]:
@@ -104,7 +104,7 @@ def perform_all_later(jobs: Iterable[Bound[Any]]) -> list[BlockingHandle[Any]]:
         TypeError: one of `jobs` is not bound.
     """
     bound = list(jobs)
-    return [BlockingHandle(handle) for handle in _wait(lambda: deliver_all(bound), "perform_all_later(...)")]
+    return [BlockingHandle(handle) for handle in call(lambda: deliver_all(bound), "perform_all_later(...)")]
 
 
 class _Thread:
@@ -155,9 +155,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_thread.renew_lock)
 
 
-def _wait(call: Callable[[], Awaitable[T]], what: str) -> T:
+def call(function: Callable[[], Awaitable[T]], what: str) -> T:
+    """Call a coroutine function in the background thread and wait for what it returns.
+
+    Args:
+        function: called there, with this thread's context variables.
+        what: as one would write it where a loop runs, for the refusal.
+
+    Raises:
+        RuntimeError: an event loop runs in this thread.
+    """
+    refuse_in_loop(f"a blocking call; write `await {what}`")
+    return _thread.portal().call(function)
+
+
+def refuse_in_loop(what: str) -> None:
+    """Raise when an event loop runs in this thread: what blocks would stop it.
+
+    Raises:
+        RuntimeError: names what was tried, and what to do instead.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _thread.portal().call(call)
-    raise RuntimeError(f"an event loop runs in this thread, and a blocking call would stop it: write `await {what}`")
+        return
+    raise RuntimeError(f"an event loop runs in this thread, and would stand still during {what}")

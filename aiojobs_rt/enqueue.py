@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from aiojobs_rt.adapters.base import Envelope
@@ -38,6 +38,7 @@ class Bound(Generic[R_co]):
         args: the serialised arguments.
         queue, priority, delay_ms, due_ms: where and when it is to run.
         options: what `set` overrides for this one job.
+        id: the id under which it is enqueued; empty: a fresh one each time.
     """
 
     job: type[Job]
@@ -47,6 +48,7 @@ class Bound(Generic[R_co]):
     delay_ms: int = 0
     due_ms: int = 0
     options: dict[str, int] | None = field(default=None)
+    id: str = ""
 
     def __post_init__(self) -> None:
         limit = settings().max_payload
@@ -56,8 +58,16 @@ class Bound(Generic[R_co]):
                 "pass an id or a reference instead of the data, or raise AIOJOBS_RT_MAX_PAYLOAD"
             )
 
+    def identified(self) -> Bound[R_co]:
+        """The same job with its id decided now: it is enqueued later, and its handle is wanted before."""
+        return replace(self, id=new_job_id(self.queue))
+
+    def handle(self) -> JobHandle[R_co]:
+        """The handle of an identified job."""
+        return JobHandle(self.id, adapter=adapter_of(self.job), load=self.job.result().load)
+
     def envelope(self) -> Envelope:
-        """The job as it goes to its adapter, under a fresh id."""
+        """The job as it goes to its adapter, under its own id or a fresh one."""
         due = self._due_for_expiry() if self.delay_ms or self.due_ms else NOTHING
         if self.priority or self.options or due:
             options = self.options or NOTHING
@@ -65,7 +75,7 @@ class Bound(Generic[R_co]):
         else:
             meta = b"}"
         return Envelope(
-            new_job_id(self.queue),
+            self.id or new_job_id(self.queue),
             self.queue,
             self.job.name,
             self.args,

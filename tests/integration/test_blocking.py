@@ -59,7 +59,7 @@ def adapter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisAd
     for job in (Add, Boom):
         monkeypatch.setattr(job, "adapter", adapter)
     yield adapter
-    blocking._wait(adapter.aclose, "")
+    blocking.call(adapter.aclose, "")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 JOB = "q.job-a"
-REFUSED = {"enqueue", "register", "arrive"}
+REFUSED = {"enqueue", "register", "admit", "arrive"}
 ELSEWHERE = {"revive", "remove", "inspect", "page", "survey"}
 """Scripts of the administration: its own tests run them at maxmemory."""
 
@@ -50,6 +50,8 @@ def prepare(queue: RawQueue, name: str) -> Callable[[], Any]:
         case "arrive":
             fields = outgoing(queue)
             return lambda: queue.arrive(fields, "1-1")
+        case "admit":
+            return lambda: queue.admit(JOB)
         case "renew":
             queue.register("w")
             queue.expire("w")

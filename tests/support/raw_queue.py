@@ -189,6 +189,13 @@ class RawQueue:
         )
         return arrived
 
+    def admit(self, *ids: str, route: str = "") -> bytes:
+        k = self.keys
+        parts = [part for id_ in ids for part in (id_, "Job", "{}", "}", route)]
+        keys = (k.stream, k.index, k.scheduled, k.parked, k.lanes, k.arrived)
+        answer: bytes = self.run("admit", keys, (CHANNEL, self.name, 60_000, *parts))
+        return answer
+
     # -- what a test looks at ----------------------------------------------------------------------
 
     def expire(self, *consumers: str) -> None:

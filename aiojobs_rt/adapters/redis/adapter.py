@@ -19,8 +19,8 @@ import orjson
 
 from aiojobs_rt.adapters.base import Ended
 from aiojobs_rt.adapters.redis.connection import Away, Endpoint, Wire
-from aiojobs_rt.adapters.redis.enqueuer import Enqueuer
-from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys
+from aiojobs_rt.adapters.redis.enqueuer import Enqueuer, route_of
+from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.adapters.redis.subscriber import Subscriber
 from aiojobs_rt.core.message import queue_of
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from aiojobs_rt.adapters.redis.connection import Argument
 
 LOOK_AGAIN = 2.0
+REMEMBER_ADMITTED_MS = 86_400_000
 _WAITING: dict[bytes, Status] = {
     b"scheduled": "scheduled",
     b"retries": "retrying",
@@ -79,6 +80,33 @@ class RedisAdapter:
     async def enqueue(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Enqueue jobs; see `Adapter.enqueue`."""
         return await (await self._session()).enqueuer.enqueue(envelopes)
+
+    async def enqueue_once(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        """Enqueue jobs, in order within each queue, each once: per job whether it was enqueued now (False: it was there, or has been within a day).
+
+        For whoever carries jobs from elsewhere, such as an outbox, and may carry one twice.
+
+        Raises:
+            RedisUnavailable: Redis did not answer; call again with the same envelopes.
+        """
+        answers = [False] * len(envelopes)
+        by_queue: dict[str, list[int]] = {}
+        for index, envelope in enumerate(envelopes):
+            by_queue.setdefault(envelope.queue, []).append(index)
+        for queue, indexes in by_queue.items():
+            keys = queue_keys(self.prefix, queue)
+            arguments: list[Argument] = [control_channel(self.prefix), queue, REMEMBER_ADMITTED_MS]
+            for envelope in (envelopes[index] for index in indexes):
+                arguments += (envelope.id, envelope.job, envelope.args, envelope.meta, route_of(envelope))
+            await (await self._session()).wire.call("SADD", queues_key(self.prefix), queue)
+            answer, _ = await self._run(
+                "admit",
+                (keys.stream, keys.index, keys.scheduled, keys.parked, keys.lanes, keys.arrived),
+                arguments,
+            )
+            for index, mark in zip(indexes, answer.decode(), strict=True):
+                answers[index] = mark == "1"
+        return answers
 
     async def status(self, job_id: str) -> Status:
         """Where a job is; see `JobHandle.status`."""

@@ -144,7 +144,7 @@ class _Queue:
         arguments: list[Argument] = [self._number, self._channel, self._queue]
         for parcel in parcels:
             for e in parcel.envelopes:
-                arguments += (e.id, e.job, e.args, e.meta, _route(e))
+                arguments += (e.id, e.job, e.args, e.meta, route_of(e))
         await self._call(arguments)
         return [[True] * parcel.jobs for parcel in parcels]
 
@@ -181,7 +181,8 @@ class _Queue:
             pause = min(pause * 2, 1.0)
 
 
-def _route(envelope: Envelope) -> str:
+def route_of(envelope: Envelope) -> str:
+    """Priority and due time, as the scripts take them; empty: now, on the main lane."""
     if not (envelope.priority or envelope.delay_ms or envelope.due_ms):
         return ""
     when = f"@{envelope.due_ms}" if envelope.due_ms else f"+{envelope.delay_ms}" if envelope.delay_ms else ""

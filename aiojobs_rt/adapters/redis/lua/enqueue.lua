@@ -37,20 +37,14 @@ end
 --@include clock
 --@include lane
 --@include later
+--@include route
 local head = '{"v":1,"at":' .. ms(now)
 for i = 4, #ARGV, 5 do
   local id, job, args, meta, route = ARGV[i], ARGV[i + 1], ARGV[i + 2], head .. ARGV[i + 3], ARGV[i + 4]
   if route == '' then
     redis.call('HSET', index, id, redis.call('XADD', stream, '*', 'id', id, 'job', job, 'args', args, 'meta', meta))
   else
-    local priority, mode, instant = string.match(route, '^(-?%d*)([+@]?)(%d*)$')
-    local lane = (priority == '' or priority == '0') and '' or 'p' .. priority
-    local due = mode == '' and 0 or tonumber(instant) + (mode == '+' and now or 0)
-    if due <= now then
-      push(lane, id, job, args, meta)
-    else
-      later(scheduled, 'scheduled', id, due, cmsgpack.pack({lane, job, args, meta}))
-    end
+    route_to(route, id, job, args, meta)
   end
 end
 redis.call('SET', call, number .. ' ', 'PX', 600000)

@@ -1,0 +1,12 @@
+-- Needs scheduled, now, push, later. route_to(route, id, job, args, meta): a new job onto its lane, or among the scheduled until it is due.
+-- route: [priority][+delay ms | @due ms]
+local function route_to(route, id, job, args, meta)
+  local priority, mode, instant = string.match(route, '^(-?%d*)([+@]?)(%d*)$')
+  local lane = (priority == '' or priority == '0') and '' or 'p' .. priority
+  local due = mode == '' and 0 or tonumber(instant) + (mode == '+' and now or 0)
+  if due <= now then
+    push(lane, id, job, args, meta)
+  else
+    later(scheduled, 'scheduled', id, due, cmsgpack.pack({lane, job, args, meta}))
+  end
+end
