@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +20,10 @@ from redis.exceptions import ConnectionError as Refused
 from aiojobs_rt.adapters.redis.embedded import find_binaries
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Self
 
+ROOT = Path(__file__).parent.parent
 REQUESTS = ("evalsha", "eval", "xreadgroup", "xread", "brpop", "blpop", "bzpopmin", "bzmpop", "blmove")
 """Commands that no script calls: what a client sends. Pipelined others are few in a drain, and not counted as requests."""
 
@@ -44,6 +49,19 @@ class Cost:
         return Cost(
             self.cpu_seconds - earlier.cpu_seconds, self.commands - earlier.commands, self.requests - earlier.requests
         )
+
+
+@dataclass(slots=True)
+class Probe:
+    """What another client saw.
+
+    Attributes:
+        longest_ms: the longest wait for an answer to PING.
+        overslept_ms: the longest that its own sleep lasted beyond its time: what the machine does to anybody.
+    """
+
+    longest_ms: float = 0.0
+    overslept_ms: float = 0.0
 
 
 class Server:
@@ -138,6 +156,32 @@ class Server:
         lines = [line for line in seen.splitlines() if line.startswith(b"+") and line != b"+OK"]
         inner = sum(b" lua] " in line.partition(b'"')[0] for line in lines)
         return len(lines) - inner, len(lines)
+
+    def lease_left(self, key: str) -> float | None:
+        """Seconds that are left of the shortest lease among those in a sorted set; None when it holds none."""
+        first: list[tuple[bytes, float]] = self.client.zrange(key, 0, 0, withscores=True)  # type: ignore[assignment] # of a sync client
+        seconds, micros = self.client.time()
+        return (first[0][1] / 1e3) - (seconds + micros / 1e6) if first else None
+
+    @contextmanager
+    def probe(self) -> Generator[Probe]:
+        """Ask it each millisecond meanwhile; what comes out stands in the `Probe` afterwards."""
+        found = Probe()
+        command = [sys.executable, "-m", "benchmarks.probe", str(self._socket)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdout.readline()  # it has begun
+            try:
+                yield found
+            finally:
+                process.stdin.close()
+                said = process.stdout.read()
+                process.wait(10)
+        if process.returncode:
+            raise RuntimeError(f"the probe failed ({process.returncode})")
+        fields = json.loads(said)
+        found.longest_ms, found.overslept_ms = fields["longest_ms"], fields["overslept_ms"]
 
 
 def _free_port() -> int:

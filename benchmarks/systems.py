@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from aiojobs_rt.adapters.redis.keys import queue_keys
-from benchmarks import floor
+from benchmarks import bare, floor
 from benchmarks.load import RANKS
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Product(System):
 
     name = "aiojobs_rt"
     version = version("aiojobs_rt")
+    workers_key = queue_keys("aiojobs", "default").workers
 
     def environment(self, url: str) -> dict[str, str]:
         return {"AIOJOBS_RT_REDIS_URL": url}
@@ -121,4 +123,36 @@ class Floor(System):
         return int(client.hlen(floor.INDEX))
 
 
+class Bare(System):
+    """The bare sockets of benchmarks/bare.py: wake-ups alone.
+
+    Args:
+        kind: "socket" or "relay".
+    """
+
+    version = "-"
+
+    def __init__(self, kind: str) -> None:
+        self.name = f"bare {kind}"
+        self._kind = kind
+
+    def producer(self, url: str, load: Load) -> list[str]:
+        return [self.python, "-m", "benchmarks.bare", "produce", self._kind, url.removeprefix("unix://"), load.dump()]
+
+    def worker(self, url: str, load: Load, *, concurrency: int, index: int = 0) -> list[str]:  # noqa: ARG002 - one thread
+        return [self.python, "-m", "benchmarks.bare", "work", self._kind, url.removeprefix("unix://"), load.dump()]
+
+    def listening(self, client: redis.Redis, load: Load) -> bool:
+        if not client.exists(bare.STREAM):
+            client.xgroup_create(bare.STREAM, bare.GROUP, "0", mkstream=True)
+        if self._kind == "relay":
+            return super().listening(client, load)
+        path: str = client.connection_pool.connection_kwargs["path"]
+        return Path(f"{path}.bare").exists()
+
+    def settled(self, client: redis.Redis, load: Load) -> bool:  # noqa: ARG002 - one stream for all
+        return not client.exists(bare.STREAM)
+
+
 PRODUCT, FLOOR = Product(), Floor()
+SOCKET, RELAY = Bare("socket"), Bare("relay")

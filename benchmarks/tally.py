@@ -106,8 +106,8 @@ def environment(folder: Path, jobs: int, workers: int = 1) -> dict[str, str]:
     return {FOLDER: str(folder), JOBS: str(jobs), WORKERS: str(workers)}
 
 
-def read(folder: Path, load: Load) -> Tally:
-    """The sum of what the workers wrote.
+def read(folder: Path, load: Load, *, times: int = 1) -> Tally:
+    """The sum of what the workers wrote, of a load that was enqueued so many times.
 
     Raises:
         RuntimeError: none did.
@@ -125,12 +125,12 @@ def read(folder: Path, load: Load) -> Tally:
         cpu_began += fields["cpu_began"]
         marked = path.with_suffix(".marks").read_bytes()
         shares.append(sum(marked))
-        counts = [before + times for before, times in zip(counts, marked, strict=True)]
+        counts = [before + ran for before, ran in zip(counts, marked, strict=True)]
         if (ranked := path.with_suffix(".ranks")).exists():
             overtaken += _overtaken(ranked.read_bytes())
     if not began:
         raise RuntimeError("no worker wrote a tally in which the first job ran")
-    odd = [times - load.runs(n) for n, times in enumerate(counts)]
+    odd = [ran - times * load.runs(n) for n, ran in enumerate(counts)]
     lost, repeated = -sum(more for more in odd if more < 0), sum(more for more in odd if more > 0)
     return Tally(lost, repeated, late, min(began), cpu_began, shares, overtaken)
 

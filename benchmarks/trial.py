@@ -109,13 +109,13 @@ class Trial:
             "requests": cost.requests / jobs,
         }
 
-    def count(self) -> Tally:
-        """The tally, after the worker has ended.
+    def count(self, *, times: int = 1) -> Tally:
+        """The tally, after the worker has ended, of a load that was enqueued so many times.
 
         Raises:
             RuntimeError: not every job ran exactly once (or failed once and then ran).
         """
-        counted = tally.read(self.server.folder, self.load)
+        counted = tally.read(self.server.folder, self.load, times=times)
         if counted.lost or counted.repeated:
             raise RuntimeError(
                 f"{self.system.name}: of {self.load.jobs:,} {self.load.job} jobs {counted.lost:,} never ran, "
