@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.settler")
 
 TOO_MUCH_UNSETTLED = 5_000
+MAX_SETTLED = 500
+"""Jobs of one call: Redis works on them for some 4 ms, and answers nobody meanwhile."""
 REPORT_AGAIN = 5.0
 
 
@@ -225,7 +227,7 @@ class _Queue:
         self._lost = 0
         self._reported_at = -REPORT_AGAIN
         self.wire = Wire(state.adapter.endpoint, "aiojobs_rt:settle")
-        self.batcher: Batcher[Settlement] = Batcher(self._send)
+        self.batcher: Batcher[Settlement] = Batcher(self._send, max_jobs=MAX_SETTLED)
 
     def retry_kept(self) -> None:
         self._report_lost()
