@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from aiojobs_rt.errors import ConfigurationError
 
 PREFIX = re.compile(r"[A-Za-z0-9_:-]{1,64}")
+
+Prefetch = Literal["auto"] | Annotated[int, Field(ge=0, le=100_000)]
+"""How many jobs a worker reads ahead of its free slots; "auto": what they finish in about 50 ms."""
 
 
 class Settings(BaseSettings):
@@ -30,6 +33,7 @@ class Settings(BaseSettings):
     recent: int = Field(default=1_000, ge=0, description="how many finished jobs are remembered; 0: none")
 
     concurrency: int = Field(default=100, ge=1, le=100_000, description="how many jobs a worker runs at once")
+    prefetch: Prefetch = Field(default="auto", description="how many jobs a worker reads ahead of its free slots")
     lease: float = Field(default=30.0, ge=0.5, description="after so long without a sign a worker counts as dead")
     shutdown_timeout: float = Field(default=25.0, ge=0, description="for how long running jobs may finish at TERM")
     stall_limit: float = Field(

@@ -19,6 +19,8 @@ from aiojobs_rt.settings import settings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from aiojobs_rt.settings import Prefetch
+
 T = TypeVar("T")
 
 RedisUrl = Annotated[
@@ -131,3 +133,18 @@ def weighted_queues(given: list[str] | None) -> list[str] | dict[str, int] | Non
             raise typer.BadParameter(f"queue {name!r} is given twice")
         found[name] = weight
     return found if weighted else list(found)
+
+
+def prefetch_value(given: str | None) -> Prefetch | None:
+    """`auto`, or a number of jobs.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if given is None:
+        return None
+    if given == "auto":
+        return "auto"
+    if not re.fullmatch("[0-9]{1,5}", given):
+        raise typer.BadParameter(f"--prefetch {given!r}: write auto, or a number of jobs from 0 to 99999")
+    return int(given)

@@ -1,7 +1,7 @@
 """The fetcher: reads from the queues' lanes into the buffer, as much as the slots can take.
 
 1. It asks for the free slots, and beyond them for what the slots finish in about 50 ms at the rate that it measures: nothing for slow
-   jobs, hundreds for fast ones.
+   jobs, hundreds for fast ones. (`prefetch` puts a fixed number in the place of that.)
 2. Queue by queue, in strict or weighted order, it reads lane by lane without blocking. One request goes as far as the first lane that was
    not empty when it was last read: COUNT is per stream, and what is asked of a lane behind it would overtake what waits before it.
 3. Only when all are empty, it blocks on all of them at once, for 2 s at most, on a connection of its own. The read is never cancelled: an
@@ -30,6 +30,7 @@ from aiojobs_rt.worker.served import Delivery
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from aiojobs_rt.settings import Prefetch
     from aiojobs_rt.worker.buffer import Buffer
     from aiojobs_rt.worker.served import Served
     from aiojobs_rt.worker.settler import Settler
@@ -53,6 +54,7 @@ class Fetcher:
         state: the worker's.
         buffer: where entries go.
         slots: how many run, and how fast.
+        prefetch: how many entries to read ahead of the free slots; "auto": by the measured rate.
         settler: where stale entries are put back.
         weights: queue name -> weight for a weighted order; empty: strict, in the order of `state.queues`.
         register: takes the lease on a queue, and makes its groups.
@@ -65,6 +67,7 @@ class Fetcher:
         *,
         buffer: Buffer,
         slots: Slots,
+        prefetch: Prefetch,
         settler: Settler,
         weights: dict[str, int],
         register: Callable[[Served], Coroutine[Any, Any, None]],
@@ -73,6 +76,7 @@ class Fetcher:
         self._state = state
         self._buffer = buffer
         self._slots = slots
+        self._prefetch: Prefetch = prefetch
         self._settler = settler
         self._weights = weights
         self._register = register
@@ -125,15 +129,21 @@ class Fetcher:
     def _want(self) -> int:
         if self._settler.overloaded:
             return 0
+        allowance = self._measure() if self._prefetch == "auto" else self._prefetch
+        if self._hoarding:
+            allowance = 0
+        self._buffer.low = allowance // 2
+        return self._buffer.idle + allowance - len(self._buffer)
+
+    def _measure(self) -> int:
+        """What the slots finish in about 50 ms."""
         now = time.monotonic()
         if now - self._measured_at >= AHEAD:
             finished = self._slots.finished
             rate = (finished - self._measured) / (now - self._measured_at)
             self._rate = rate if rate > self._rate else 0.5 * self._rate + 0.5 * rate
             self._measured_at, self._measured = now, finished
-        allowance = 0 if self._hoarding else min(int(self._rate * AHEAD), MOST_AHEAD)
-        self._buffer.low = allowance // 2
-        return self._buffer.idle + allowance - len(self._buffer)
+        return min(int(self._rate * AHEAD), MOST_AHEAD)
 
     async def _wait_for_space(self) -> None:
         """Wait until slots are free or the buffer runs low; meanwhile put back what waits for too long."""

@@ -77,6 +77,35 @@ async def test_never_more_at_once_than_its_concurrency() -> None:
     assert most == 7
 
 
+@pytest.mark.parametrize("prefetch", [0, 5])
+async def test_reads_as_far_ahead_as_told(prefetch: int, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiojobs_rt.worker.fetcher.STALE", 60.0)  # else what was read ahead goes back
+    gate = asyncio.Event()
+    begun = 0
+
+    class Gated(WorkJob):
+        async def perform(self) -> None:
+            nonlocal begun
+            begun += 1
+            await gate.wait()
+
+    await perform_all_later([Gated.bind() for _ in range(20)])
+    carrier: Any = WorkJob.adapter
+    worker = Worker(adapter=carrier, concurrency=3, prefetch=prefetch, shutdown_timeout=1)
+    async with anyio.create_task_group() as group:
+        await group.start(worker.run)
+        await wait_until(lambda: begun == 3 and worker._buffer.idle == 0 and len(worker._buffer) == prefetch)
+        assert client.xpending(KEYS.stream, "workers")["pending"] == 3 + prefetch
+        gate.set()
+        await wait_until(lambda: begun == 20)
+        worker.stop()
+
+
+def test_prefetch_below_nothing_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"prefetch must be .auto. or a number of jobs from 0, got -1"):
+        Worker(prefetch=-1)
+
+
 # -- order ---------------------------------------------------------------------------------------
 
 

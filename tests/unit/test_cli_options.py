@@ -18,7 +18,7 @@ from aiojobs_rt.cli import logs
 from aiojobs_rt.cli.app import app
 from aiojobs_rt.cli.enqueue import _by_name
 from aiojobs_rt.cli.modules import find_job, load_modules
-from aiojobs_rt.cli.options import weighted_queues
+from aiojobs_rt.cli.options import prefetch_value, weighted_queues
 from aiojobs_rt.cli.output import duration, printable, when
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.context import Cell, JobContextFilter, running
@@ -38,6 +38,19 @@ COMMANDS: list[list[str]] = [
 
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def test_prefetch_is_auto_or_a_number() -> None:
+    assert [prefetch_value(given) for given in (None, "auto", "0", "250")] == [None, "auto", 0, 250]
+
+
+@pytest.mark.parametrize("given", ["", "-1", "1.5", "much", "100000", "1\n"])
+def test_other_prefetch_is_refused(given: str) -> None:
+    with pytest.raises(typer.BadParameter, match="write auto, or a number of jobs"):
+        prefetch_value(given)
 
 
 # -- usage -----------------------------------------------------------------------------------------

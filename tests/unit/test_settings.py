@@ -18,6 +18,7 @@ def test_the_defaults() -> None:
     assert (found.prefix, found.max_payload, found.recent) == ("aiojobs", 131_072, 1000)
     assert (found.concurrency, found.lease, found.shutdown_timeout, found.stall_limit) == (100, 30.0, 25.0, 300.0)
     assert (found.dead_max_jobs, found.dead_max_age) == (10_000, 180 * 86_400)
+    assert found.prefetch == "auto"
     assert settings() is found
 
 
@@ -25,9 +26,10 @@ def test_each_is_read_from_its_variable(environment: pytest.MonkeyPatch) -> None
     environment.setenv("AIOJOBS_RT_REDIS_URL", "redis://:hunter2@example.invalid/1")
     environment.setenv("AIOJOBS_RT_LEASE", "2.5")
     environment.setenv("AIOJOBS_RT_CONCURRENCY", "7")
+    environment.setenv("AIOJOBS_RT_PREFETCH", "0")
     environment.setenv("AIOJOBS_RT_SOMETHING_ELSE", "1")
     found = settings()
-    assert (found.lease, found.concurrency) == (2.5, 7)
+    assert (found.lease, found.concurrency, found.prefetch) == (2.5, 7, 0)
     assert "example.invalid" in found.redis_url.get_secret_value()
     assert "hunter2" not in repr(found)
 
@@ -37,6 +39,8 @@ def test_each_is_read_from_its_variable(environment: pytest.MonkeyPatch) -> None
     [
         ("CONCURRENCY", "many"),
         ("CONCURRENCY", "0"),
+        ("PREFETCH", "-1"),
+        ("PREFETCH", "some"),
         ("LEASE", "inf"),
         ("LEASE", "nan"),
         ("LEASE", "0.1"),
