@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [--only NAME]... [--repeat N] [--jobs N] [--quick] [--json FILE] [--markdown FILE]`.
+"""The command line: `python -m benchmarks [--only NAME]... [--repeat N] [--jobs N] [--quick] [--out FOLDER] [--list]`.
 
 All scenarios take turns, run after run: what else happens on the machine hits each of them alike, and the floor too.
 """
@@ -13,10 +13,11 @@ import orjson
 import typer
 from rich.console import Console
 
+from benchmarks import plots
 from benchmarks.machine import describe_machine, describe_versions, load_average
 from benchmarks.results import Report, Result
 from benchmarks.scenarios import SCENARIOS, Scenario, Sizes
-from benchmarks.tables import grids, write_markdown
+from benchmarks.tables import grids, markdown_of, write_markdown
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -30,9 +31,18 @@ def main(  # noqa: PLR0917 - typer calls it, by name
     ] = 200_000,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny numbers, once: does the suite work?")] = False,  # noqa: FBT002 - typer's way
     json: Annotated[Path | None, typer.Option(help="Write all figures to this file.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file.")] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(help="Write the tables between the marks of this file, with the plots in a folder of its name."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write report.json, report.md and the plots to this folder.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Name the scenarios, and measure nothing.")] = False,  # noqa: FBT002 - typer's way
 ) -> None:
     """Measure what a job costs, beside the floor, on private redis-servers."""
+    if list_:
+        for scenario in SCENARIOS:
+            print(f"{scenario.name:<20}{scenario.title}{' (only when named)' if scenario.full else ''}")
+        return
     chosen = _choose(only or [])
     if quick:
         repeat, jobs = 1, 2_000
@@ -56,10 +66,30 @@ def main(  # noqa: PLR0917 - typer calls it, by name
     report.load_average.append(load_average())
     for grid in grids(report):
         Console(width=None if console.is_terminal else 180).print(grid.rich())
+    _write(report, json=json, markdown=markdown, out=out)
+
+
+def _write(report: Report, *, json: Path | None, markdown: Path | None, out: Path | None) -> None:
     if json is not None:
-        json.write_bytes(orjson.dumps(report.dump(), option=orjson.OPT_INDENT_2))
+        _dump(report, json)
     if markdown is not None:
-        write_markdown(report, markdown)
+        write_markdown(report, markdown, _draw(report, markdown.with_suffix("")))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        _dump(report, out / "report.json")
+        (out / "report.md").write_text(markdown_of(report, _draw(report, out), out) + "\n")
+
+
+def _dump(report: Report, path: Path) -> None:
+    path.write_bytes(orjson.dumps(report.dump(), option=orjson.OPT_INDENT_2))
+
+
+def _draw(report: Report, folder: Path) -> list[Path]:
+    try:
+        return plots.draw(report, folder)
+    except ImportError:
+        typer.echo(plots.MISSING, err=True)
+        return []
 
 
 def _choose(only: list[str]) -> list[Scenario]:

@@ -30,6 +30,10 @@ class Result:
         values = self.values(figure)
         return statistics.median(values) if values else None
 
+    def samples(self) -> list[float]:
+        """The delays of all runs in ms, sorted; empty when this scenario keeps none."""
+        return sorted(delay for run in self.runs for delay in run.get("samples", ()))
+
     def dump(self) -> dict[str, Any]:
         """As it stands in JSON."""
         figures = [name for name in self.runs[0] if name != "samples"] if self.runs else []

@@ -10,6 +10,7 @@ from rich.table import Table
 from benchmarks.budget import weigh
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from benchmarks.results import Report, Result
@@ -47,9 +48,9 @@ def grids(report: Report) -> list[Grid]:
     return [grid for grid in made if grid.rows]
 
 
-def write_markdown(report: Report, path: Path) -> None:
-    """Write the tables to a file; where it has the marks of generated figures, between them."""
-    body = _document(report)
+def write_markdown(report: Report, path: Path, plots: Sequence[Path] = ()) -> None:
+    """Write the tables, and links to plots, to a file; where it has the marks of generated figures, between them."""
+    body = markdown_of(report, plots, path.parent)
     text = path.read_text() if path.exists() else f"{BEGIN}\n{END}\n"
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
@@ -58,7 +59,8 @@ def write_markdown(report: Report, path: Path) -> None:
     path.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}")
 
 
-def _document(report: Report) -> str:
+def markdown_of(report: Report, plots: Sequence[Path] = (), folder: Path | None = None) -> str:
+    """What was measured where, the tables, and the plots by their paths from a folder."""
     machine, options = report.machine, report.options
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     about = (
@@ -66,7 +68,8 @@ def _document(report: Report) -> str:
         f"load average {report.load_average[0]:.1f} before, {report.load_average[-1]:.1f} after. {versions}. "
         f"Median of {options['repeat']} run(s), in brackets the least and the greatest; a drain is of {options['jobs']:,} jobs."
     )
-    return "\n\n".join([about, *(grid.markdown() for grid in grids(report))])
+    shown = [f"![{plot.stem}]({plot.relative_to(folder) if folder else plot})" for plot in plots]
+    return "\n\n".join([about, *(grid.markdown() for grid in grids(report)), *shown])
 
 
 def _throughput(report: Report) -> Grid:

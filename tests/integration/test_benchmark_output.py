@@ -1,0 +1,109 @@
+"""What the suite writes: plots and tables of a report, and what a run without matplotlib says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from benchmarks import plots
+from benchmarks.results import Report, Result
+from benchmarks.tables import markdown_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[2]
+
+
+def report() -> Report:
+    """Two systems, a throughput, a distribution and a backlog of three sizes."""
+    results: list[Result] = []
+    for system, factor in (("aiojobs_rt", 1.0), ("floor", 1.5)):
+        runs: list[dict[str, Any]] = [
+            {"jobs_per_s": 1000 * factor * n, "python_us": 10.0, "redis_us": 9.0} for n in (1, 2)
+        ]
+        results += [
+            Result(f"backlog-{size}", f"backlog {size}", "throughput", system, runs) for size in ("10k", "100k")
+        ]
+        delays = [
+            {"p50_ms": 0.5, "p99_ms": 1.0, "least_ms": 0.1, "most_ms": 2.0, "samples": [n / 1000 for n in range(2000)]}
+        ]
+        results.append(Result("wake-up", "wake-up", "delay", system, delays))
+    machine: dict[str, str | int] = {"processor": "p", "cores": 2, "memory": "1 GiB", "system": "s"}
+    return Report("2026-01-01T00:00:00", machine, {"python": "3"}, {"repeat": 2, "jobs": 1000}, [0.1, 0.2], results)
+
+
+def test_plots_are_small_the_same_each_time_and_keep_words_as_text(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+
+    first, second = (plots.draw(report(), tmp_path / name) for name in ("a", "b"))
+
+    assert [path.name for path in first] == ["throughput.svg", "wake-up.svg", "backlog.svg"]
+    for path, again in zip(first, second, strict=True):
+        svg = path.read_text()
+        assert svg == again.read_text()
+        assert len(svg) < 100_000
+        assert "<image" not in svg
+        assert ET.fromstring(svg).tag.endswith("svg")  # noqa: S314 - written a moment ago
+        words = "".join(ET.fromstring(svg).itertext())  # noqa: S314 - written a moment ago
+        assert "aiojobs_rt" in words
+        assert "floor" in words
+
+
+def test_sweep_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+
+    path = plots.draw_sweep([("auto", 10, 900.0, 12.0), ("auto", 100, 4000.0, 20.0), ("0", 10, 800.0, 11.0)], tmp_path)
+
+    words = "".join(ET.fromstring(path.read_text()).itertext())  # noqa: S314 - written a moment ago
+    assert "prefetch auto" in words
+    assert "prefetch 0" in words
+    assert "concurrency" in words
+
+
+@pytest.mark.parametrize("samples", [[1.0], [1.0, 2.0], [float(n) for n in range(5000)]])
+def test_thinned_curve_keeps_its_ends(samples: Sequence[float]) -> None:
+    curve = plots.thin(samples)
+
+    assert len(curve) == min(len(samples), plots.POINTS)
+    assert curve[0][0] == samples[0]
+    assert curve[-1] == (samples[-1], 1.0)
+    assert curve == sorted(curve)
+
+
+def test_tables_link_the_plots_by_relative_path(tmp_path: Path) -> None:
+    text = markdown_of(report(), [tmp_path / "performance" / "wake-up.svg"], tmp_path)
+
+    assert "![wake-up](performance/wake-up.svg)" in text
+    assert "| backlog 10k | aiojobs_rt | 1,500 (1,000 to 2,000) | 0.67 |" in text
+
+
+def run_suite(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
+    block = f"import sys; sys.modules[{without!r}] = None; " if without else ""
+    start = f"{block}from benchmarks.__main__ import app; app()"
+    command = [sys.executable, "-c", start, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_list_names_the_scenarios_and_measures_nothing() -> None:
+    ended = run_suite("--list")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "drain-noop" in ended.stdout
+    assert "jobs/s" not in ended.stdout
+
+
+def test_out_holds_report_and_tables_and_says_what_plots_need(tmp_path: Path) -> None:
+    ended = run_suite("--quick", "--only", "memory", "--out", str(tmp_path / "out"), without="matplotlib")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "pip install 'aiojobs_rt[bench]'" in ended.stderr
+    assert json.loads((tmp_path / "out/report.json").read_text())["results"][0]["median"]["bytes_per_job"] > 0
+    assert "Redis bytes per waiting job" in (tmp_path / "out/report.md").read_text()
+    assert not list((tmp_path / "out").glob("*.svg"))
