@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key, worker_key
+from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.admin import reading
 from aiojobs_rt.admin.records import JobDetails, JobPage, JobSummary, QueueSummary, WorkerSummary
@@ -47,7 +48,7 @@ class Admin:
 
     def __init__(self, adapter: RedisAdapter) -> None:
         self.adapter = adapter
-        self.wire = Wire(adapter.endpoint, "aiojobs_rt:admin")
+        self.wires = Wires(adapter.endpoint, "aiojobs_rt:admin")
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,13 +58,14 @@ class Admin:
 
     async def aclose(self) -> None:
         """Close the connection. A later query makes a new one."""
-        await self.wire.close()
+        await self.wires.close()
 
     # -- queries ---------------------------------------------------------------------------------
 
     async def queue_names(self) -> list[str]:
         """Every queue that was ever used, sorted."""
-        names: list[bytes] = await self.call("SMEMBERS", queues_key(self.adapter.prefix))
+        key = queues_key(self.adapter.prefix)
+        names: list[bytes] = await self.call("SMEMBERS", key, key=key)
         return sorted(name.decode(errors="replace") for name in names)
 
     async def queues(self) -> list[QueueSummary]:
@@ -129,7 +131,10 @@ class Admin:
             for consumer, expiry, pending in leases:
                 served.setdefault(reading.worker_of(consumer), []).append((queue, expiry > now_ms, pending))
         names = sorted(served)
-        told: list[Any] = [await self.call("HGETALL", worker_key(self.adapter.prefix, name)) for name in names]
+        told: list[Any] = [
+            await self.call("HGETALL", key, key=key)
+            for key in (worker_key(self.adapter.prefix, name) for name in names)
+        ]
         return [_worker(name, served[name], fields) for name, fields in zip(names, told, strict=True)]
 
     # -- actions ---------------------------------------------------------------------------------
@@ -220,33 +225,43 @@ class Admin:
 
     # -- calls -----------------------------------------------------------------------------------
 
-    async def call(self, *command: Argument) -> Any:
-        """Send one command that may be sent twice; once more when a connection that was open is not there any more."""
-        was_open = self.wire.connected
-        try:
-            return await self.wire.call(*command)
-        except Away:
-            if not was_open:
-                raise
-        return await self.wire.call(*command)
+    async def call(self, *command: Argument, key: str | None = None) -> Any:
+        """Send one command that may be sent twice; once more when a connection that was open is not there any more.
 
-    async def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        was_open = self.wire.connected
+        Args:
+            command: the command.
+            key: the key that it is about, or its queue; None for the server itself, in a cluster any of its nodes.
+        """
+        wire = self.wires.any if key is None else self.wires.of(key)
+        was_open = wire.connected
         try:
-            return await self.wire.run(script(name), keys, arguments)
+            return await wire.call(*command)
         except Away:
             if not was_open:
                 raise
-        return await self.wire.run(script(name), keys, arguments)
+        return await wire.call(*command)
+
+    async def _run(self, name: str, queue: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        wire = self.wires.of(queue)
+        was_open = wire.connected
+        try:
+            return await wire.run(script(name), keys, arguments)
+        except Away:
+            if not was_open:
+                raise
+        return await wire.run(script(name), keys, arguments)
 
     async def _set_paused(self, queue: str, action: str) -> bool:
         keys = self._keys(check_queue_name(queue))
-        return bool(await self._run("pause", (keys.paused,), (action, control_channel(self.adapter.prefix), queue)))
+        return bool(
+            await self._run("pause", queue, (keys.paused,), (action, control_channel(self.adapter.prefix), queue))
+        )
 
     async def _survey(self, queue: str) -> tuple[Any, ...]:
         keys = self._keys(queue)
         answer: list[Any] = await self._run(
             "survey",
+            queue,
             (keys.stream, keys.lanes, keys.scheduled, keys.retries, keys.dead, keys.workers, keys.paused),
             (),
         )
@@ -257,6 +272,7 @@ class Admin:
         keys = self._keys(queue)
         _, cursor, *flat = await self._run(
             "page",
+            queue,
             (keys.stream, keys.lanes, keys.workers, keys.scheduled, keys.retries, keys.dead, keys.parked),
             (state, job, limit, after),
         )
@@ -269,7 +285,9 @@ class Admin:
 
     async def _finished(self, queue: str, _: str, *, job: str, limit: int, after: str) -> tuple[list[JobSummary], str]:
         start = f"({after}" if after else "+"
-        entries: list[Any] = await self.call("XREVRANGE", self._keys(queue).recent, start, "-", "COUNT", MOST_JOBS)
+        entries: list[Any] = await self.call(
+            "XREVRANGE", self._keys(queue).recent, start, "-", "COUNT", MOST_JOBS, key=queue
+        )
         found: list[JobSummary] = []
         for entry, fields in entries:
             line = reading.finished(fields[1], queue)
@@ -287,6 +305,7 @@ class Admin:
             keys = self._keys(queue)
             answer = await self._run(
                 "inspect",
+                queue,
                 (
                     keys.index, keys.stream, keys.workers, keys.scheduled, keys.retries, keys.dead, keys.parked,
                     keys.cancelled, keys.recent, keys.errors + job_id, keys.result + job_id, keys.moved + job_id,
@@ -307,6 +326,7 @@ class Admin:
         while True:
             now_ms, cursor, *flat = await self._run(
                 "page",
+                queue,
                 (keys.stream, keys.lanes, keys.workers, keys.scheduled, keys.retries, keys.dead, keys.parked),
                 ("dead", "", MOST_JOBS, cursor),
             )
@@ -318,6 +338,7 @@ class Admin:
         keys = self._keys(queue)
         answers: list[bytes] = await self._run(
             "revive",
+            queue,
             (
                 keys.stream, keys.index, keys.scheduled, keys.retries, keys.dead, keys.parked, keys.lanes, keys.result,
             ),
@@ -329,6 +350,7 @@ class Admin:
         keys = self._keys(queue)
         answers: list[bytes] = await self._run(
             "remove",
+            queue,
             (
                 keys.index, keys.stream, keys.scheduled, keys.retries, keys.dead, keys.parked, keys.recent, keys.stats,
                 keys.errors, keys.result,

@@ -30,7 +30,7 @@ RedisUrl = Annotated[
         envvar="AIOJOBS_RT_REDIS_URL",
         metavar="URL",
         show_default="redis://localhost:6379/0",
-        help="Where the jobs are: redis://, rediss://, unix:// or embedded://DIR.",
+        help="Where the jobs are: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or embedded://DIR.",
     ),
 ]
 Modules = Annotated[

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from redis import exceptions
 
-from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
+from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.core.message import check_queue_name
 from aiojobs_rt.errors import ConfigurationError
@@ -37,7 +38,7 @@ class Courier:
 
     def __init__(self, state: WorkerState) -> None:
         self._state = state
-        self._wire = Wire(state.adapter.endpoint, "aiojobs_rt:courier")
+        self._wires = Wires(state.adapter.endpoint, "aiojobs_rt:courier")
         self._laden: set[str] = set()
         self._called = asyncio.Event()
 
@@ -65,8 +66,9 @@ class Courier:
     async def _carry(self, served: Served) -> None:
         """Carry all that waits. What a queue refuses stays for the next beat, and holds up nothing behind it."""
         outgoing = served.keys.outgoing
+        wire = self._wires.of(served.name)
         start = "-"
-        while entries := await self._wire.call("XRANGE", outgoing, start, "+", "COUNT", PAGE):
+        while entries := await wire.call("XRANGE", outgoing, start, "+", "COUNT", PAGE):
             for entry, fields in entries:
                 try:
                     await self._hand_over(entry, fields)
@@ -78,7 +80,7 @@ class Courier:
                         served.name, entry.decode(), outgoing, type(error).__name__, error,
                     )  # fmt: skip
                 else:
-                    await self._wire.call("XDEL", outgoing, entry)
+                    await wire.call("XDEL", outgoing, entry)
             start = f"({entries[-1][0].decode()}"
 
     async def _hand_over(self, entry: bytes, fields: list[bytes]) -> None:
@@ -86,8 +88,9 @@ class Courier:
         target, job_id = check_queue_name(queue.decode()), job.decode()
         prefix = self._state.adapter.prefix
         keys = queue_keys(prefix, target)
-        await self._wire.call("SADD", queues_key(prefix), target)
-        await self._wire.run(
+        registry = queues_key(prefix)
+        await self._wires.of(registry).call("SADD", registry, target)
+        await self._wires.of(target).run(
             script("arrive"),
             (
                 keys.stream, keys.index, keys.retries, keys.parked, keys.lanes,
@@ -101,4 +104,4 @@ class Courier:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._wire.close()
+        await self._wires.close()

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
-from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import GROUP, SUSPECTS
+from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.worker.served import Delivery
 
@@ -44,6 +45,7 @@ AHEAD = 0.05
 MOST_AHEAD = 1_000
 STALE = 0.25
 REFUSED_FOR = 1.0
+AWAY_FOR = 0.2
 PAGE = 500
 
 
@@ -81,8 +83,8 @@ class Fetcher:
         self._weights = weights
         self._register = register
         self._on_empty = on_empty
-        self._wire = Wire(state.adapter.endpoint, "aiojobs_rt:fetch")
-        self._blocking = Wire(state.adapter.endpoint, "aiojobs_rt:wait")
+        self._wires = Wires(state.adapter.endpoint, "aiojobs_rt:fetch")
+        self._blocking = Wires(state.adapter.endpoint, "aiojobs_rt:wait", apart=True)
         self._rate = 0.0
         self._measured_at = time.monotonic()
         self._measured = 0
@@ -92,9 +94,20 @@ class Fetcher:
         self.block_ms = BLOCK_MS
         self.resumed = asyncio.Event()
         self.blocked_on: set[str] = set()
+        self._apart = state.adapter.endpoint.clustered
+        self._reads: dict[str, asyncio.Task[bool]] = {}
 
     async def run(self) -> None:
         """Fetch until the worker is quiet."""
+        try:
+            await self._fetch()
+            if self._reads:  # what they still bring is put back
+                await asyncio.wait(self._reads.values())
+        finally:
+            for read in self._reads.values():
+                read.cancel()
+
+    async def _fetch(self) -> None:
         while not self._state.quiet:
             try:
                 await self._recover()
@@ -121,7 +134,7 @@ class Fetcher:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._wire.close()
+        await self._wires.close()
         await self._blocking.close()
 
     # -- how much --------------------------------------------------------------------------------
@@ -189,6 +202,11 @@ class Fetcher:
                 served.refusal = ""
             except exceptions.ResponseError as error:
                 await self._heal(error, served)
+            except Away as error:
+                if not self._apart:
+                    raise
+                self._leave_alone(served, error)
+                continue
             self._state.redis.succeeded()
         return got
 
@@ -215,7 +233,7 @@ class Fetcher:
             some = lanes[start:end]
             commands = [self._command(served, (lane,), want - got) for lane in some]
             since = time.monotonic()
-            replies = await self._wire.call_many(commands)
+            replies = await self._wires.of(served.name).call_many(commands)
             # each reply is taken, also behind one that suffices: its entries are ours by now
             for lane, reply in zip(some, replies, strict=True):
                 if not reply:
@@ -240,12 +258,44 @@ class Fetcher:
                 pass
             return False
         queues = [served for served in queues if not served.refusal] or queues
+        if self._apart:
+            return await self._block_apart(queues)
         # a consumer is named after worker and epoch: queues of one epoch share a read, several epochs take short turns
         consumers = list(dict.fromkeys(served.consumer for served in queues))
         self._block_turn += 1
         consumer = consumers[self._block_turn % len(consumers)]
         longest_ms = self.block_ms if len(consumers) == 1 else min(self.block_ms, BLOCK_MS // 20)
-        together = [served for served in queues if served.consumer == consumer]
+        return await self._block_on([served for served in queues if served.consumer == consumer], longest_ms)
+
+    async def _block_apart(self, queues: list[Served]) -> bool:
+        """In a cluster a blocking read is about one slot: one for each queue, at the same time. Those that go on are left to it."""
+        for served in queues:
+            if served.name not in self._reads:
+                self._reads[served.name] = asyncio.create_task(self._block_alone(served), name="aiojobs_rt read")
+        await asyncio.wait(self._reads.values(), return_when=asyncio.FIRST_COMPLETED)
+        ended = [name for name, read in self._reads.items() if read.done()]
+        found_nothing = [self._reads.pop(name).result() for name in ended]
+        return all(found_nothing)
+
+    async def _block_alone(self, served: Served) -> bool:
+        try:
+            return await self._block_on([served], self.block_ms)
+        except exceptions.ResponseError as error:
+            await self._heal(error, served)
+        except (Away, ConfigurationError) as error:
+            self._leave_alone(served, error)
+        return False
+
+    def _leave_alone(self, served: Served, error: Away | ConfigurationError) -> None:
+        """The node of a queue is away: the others are read on."""
+        served.look_for_phantoms = True
+        served.refused_until = time.monotonic() + AWAY_FOR
+        logger.debug("queue %s: %s", served.name, error)
+
+    async def _block_on(self, together: list[Served], longest_ms: int) -> bool:
+        """Wait for entries of queues that share a consumer's name and a node."""
+        consumer = together[0].consumer
+        wire = self._blocking.of(together[0].name)
         if any(served.holds_suspect() for served in together):
             longest_ms = min(longest_ms, BLOCK_MS // 100)  # the next suspect is read when this one has ended
         streams = {
@@ -261,23 +311,24 @@ class Fetcher:
         names = [*streams, *wakes]
         suspects = any(lane == SUSPECTS for _, lane in streams.values())
         count = 1 if suspects else max(1, self._buffer.idle // len(streams))
-        self.blocked_on = {served.name for served in together}
+        names_now = {served.name for served in together}
+        self.blocked_on |= names_now
         try:
-            reply = await self._blocking.call(
+            reply = await wire.call(
                 "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count,
                 "BLOCK", block_ms, "STREAMS", *names, *([">"] * len(names)),
                 timeout=block_ms / 1000 + 2,
             )  # fmt: skip
         finally:
-            self.blocked_on = set()
+            self.blocked_on -= names_now
         for name, entries in reply or ():
             found = streams.get(name.decode())
             if found is None:
-                await self._wire.call("XACK", name, GROUP, *(entry for entry, _ in entries))
+                await self._wires.of(together[0].name).call("XACK", name, GROUP, *(entry for entry, _ in entries))
             else:
                 found[0].empty.clear()
                 self._take(*found, entries, since)
-        return not reply and not any(served.look_for_phantoms for served in self._state.queues.values())
+        return not reply and not any(served.look_for_phantoms for served in together)
 
     def _command(self, served: Served, lanes: tuple[str, ...], count: int) -> tuple[str | int, ...]:
         if lanes[0] == SUSPECTS:
@@ -313,6 +364,11 @@ class Fetcher:
                 except exceptions.ResponseError as error:
                     await self._heal(error, served)
                     continue
+                except Away as error:
+                    if not self._apart:
+                        raise
+                    self._leave_alone(served, error)
+                    continue
                 served.look_for_phantoms = False
                 served.suspicious = 0
 
@@ -322,7 +378,7 @@ class Fetcher:
             settled = served.settled_lately(lane)
             known = set(served.held[lane])  # held when the read was sent, or when it is answered
             since = time.monotonic()
-            reply = await self._wire.call(
+            reply = await self._wires.of(served.name).call(
                 "XREADGROUP", "GROUP", GROUP, served.consumer, "COUNT", PAGE, "STREAMS", served.keys.lane(lane), last
             )
             entries: list[Any] = reply[0][1] if reply else []
@@ -338,7 +394,7 @@ class Fetcher:
                     self._settler.settle_again(delivery, settled[entry])
             gone = [entry for entry, fields in unknown if not fields]
             if gone:
-                await self._wire.call("XACK", served.keys.lane(lane), GROUP, *gone)
+                await self._wires.of(served.name).call("XACK", served.keys.lane(lane), GROUP, *gone)
             found = [(entry, fields) for entry, fields in unknown if fields]
             if found:
                 logger.warning(

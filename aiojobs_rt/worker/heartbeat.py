@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.client import Redis
-from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.connection import ConnectionPool
 from redis.retry import Retry
 
-from aiojobs_rt.adapters.redis.connection import AWAY
+from aiojobs_rt.adapters.redis.connection import AWAY, Away, is_no_master
+from aiojobs_rt.adapters.redis.endpoint import sync_kind
 from aiojobs_rt.adapters.redis.keys import control_channel
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.errors import ConfigurationError
@@ -34,7 +35,7 @@ from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from types import FrameType
 
     from aiojobs_rt.worker.buffer import Buffer
@@ -45,6 +46,9 @@ logger = logging.getLogger("aiojobs_rt.heartbeat")
 
 TICK = 0.25
 STALL = 1.0
+HOPS = 3
+OUTAGE = (*AWAY, Away, ConfigurationError)
+"""What says that a node is not there, or that its connection is of no use."""
 
 
 class OnLost(Protocol):
@@ -92,7 +96,7 @@ class Heartbeat:
         self._asked = False
         self._stalled = False
         self._gave_up = False
-        self._client: Redis | None = None
+        self._clients: dict[Hashable, Redis] = {}
         self._call = secrets.token_urlsafe(9)
         self._calls = 0
         self.deadline: float | None = None
@@ -125,34 +129,33 @@ class Heartbeat:
             except Exception:
                 # without this thread the worker would lose its leases, one after the other
                 logger.exception("the heartbeat failed; it goes on")
-        if self._client is not None:
-            self._client.close()
+        for client in self._clients.values():
+            client.close()
 
     # -- leases ----------------------------------------------------------------------------------
 
     def _renew_all(self) -> bool:
         """Renew on every queue; whether all were answered."""
-        try:
-            client = self._connect()
-            for served in list(self._state.queues.values()):
-                if served.registered:
-                    try:
-                        self._renew(client, served)
-                    except exceptions.ResponseError as error:
-                        if isinstance(error, AWAY):
-                            raise
-                        # this queue's own trouble, which the beat reports; the leases on the others go on
-        except (*AWAY, exceptions.RedisError, ConfigurationError):
-            # the loop's own calls report that Redis is away, and its beat renews when this thread can't
-            self._disconnect()
-            return False
-        return True
+        endpoint = self._state.adapter.endpoint
+        away: set[Hashable] = set()
+        for served in list(self._state.queues.values()):
+            place = endpoint.place(served.name)
+            if not served.registered or place in away:
+                continue
+            try:
+                self._renew(served)
+            except OUTAGE:
+                # the loop's own calls report that Redis is away, and its beat renews when this thread can't
+                away.add(place)
+            except exceptions.ResponseError:
+                pass  # this queue's own trouble, which the beat reports; the leases on the others go on
+        return not away
 
-    def _renew(self, client: Redis, served: Served) -> None:
+    def _renew(self, served: Served) -> None:
         keys, consumer = served.keys, served.consumer
         sent = time.monotonic()
         state, _ = self._evaluate(
-            client,
+            served.name,
             "renew",
             [keys.workers, keys.grace, keys.wake + consumer, keys.stats],
             [consumer, served.lease_ms(), served.grace_ms(), served.born],
@@ -163,21 +166,36 @@ class Heartbeat:
         else:
             self._loop.call_soon_threadsafe(partial(self._on_lost, served, consumer, forgotten=state == b"forgotten"))
 
-    def _evaluate(self, client: Redis, name: str, keys: list[str], arguments: list[Any]) -> Any:
+    def _evaluate(self, queue: str, name: str, keys: list[str], arguments: list[Any]) -> Any:
+        """Run a script on the node of a queue; what fails as it does when Redis is away is one of OUTAGE, and its connection closed."""
+        endpoint = self._state.adapter.endpoint
         found = script(name)
-        execute: Any = client.execute_command
-        try:
-            return execute("EVALSHA", found.sha, len(keys), *keys, *arguments)
-        except exceptions.NoScriptError:
-            return execute("EVAL", found.source, len(keys), *keys, *arguments)
+        for _ in range(HOPS):
+            place = endpoint.place(queue)
+            try:
+                execute: Any = self._connect(queue).execute_command
+                try:
+                    return execute("EVALSHA", found.sha, len(keys), *keys, *arguments)
+                except exceptions.NoScriptError:
+                    return execute("EVAL", found.source, len(keys), *keys, *arguments)
+            except exceptions.AskError as error:  # also MOVED: it is sent to the right node
+                if not endpoint.note_error(error):
+                    raise Away(str(error), sent=False) from None
+            except (*OUTAGE, exceptions.ResponseError) as error:
+                if isinstance(error, OUTAGE) or is_no_master(error):
+                    endpoint.note_error(error)
+                    self._disconnect(place)
+                    raise Away(str(error)) from None
+                raise
+        raise Away(f"queue {queue}: its slot is on its way to another node", sent=False)
 
-    def _connect(self) -> Redis:
-        if self._client is None:
-            arguments = self._state.adapter.endpoint.resolve()
-            kind: Any = {
-                "SSLConnection": SSLConnection,
-                "UnixDomainSocketConnection": UnixDomainSocketConnection,
-            }.get(getattr(arguments.pop("connection_class", None), "__name__", ""), Connection)
+    def _connect(self, queue: str) -> Redis:
+        endpoint = self._state.adapter.endpoint
+        arguments = endpoint.resolve(queue) if endpoint.clustered or not self._clients else {}
+        place = endpoint.place(queue)
+        client = self._clients.get(place)
+        if client is None:
+            kind: Any = sync_kind(arguments)
             patience = max(0.5, min(5.0, self._state.lease / 6))
             arguments.update(
                 socket_timeout=patience,
@@ -187,11 +205,13 @@ class Heartbeat:
                 client_name="aiojobs_rt:heartbeat",
                 driver_info=None,
             )
-            self._client = Redis(connection_pool=ConnectionPool(connection_class=kind, max_connections=1, **arguments))
-        return self._client
+            client = self._clients[place] = Redis(
+                connection_pool=ConnectionPool(connection_class=kind, max_connections=1, **arguments)
+            )
+        return client
 
-    def _disconnect(self) -> None:
-        client, self._client = self._client, None
+    def _disconnect(self, place: Hashable) -> None:
+        client = self._clients.pop(place, None)
         if client is not None:
             client.connection_pool.disconnect()
             client.close()
@@ -250,11 +270,10 @@ class Heartbeat:
         for deliveries in by_queue.values():
             try:
                 self._release(deliveries)
-            except (*AWAY, exceptions.RedisError, ConfigurationError) as error:
+            except (*OUTAGE, exceptions.RedisError) as error:
                 # it may have been done all the same: run here, they would run twice
                 logger.warning("the buffer could not be put back: %s; it is tried again when the loop moves", error)
                 self._loop.call_soon_threadsafe(self._release_again, deliveries)
-                self._disconnect()
 
     def _release_again(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
@@ -276,7 +295,7 @@ class Heartbeat:
         for delivery in deliveries:
             arguments += (lanes.index(delivery.lane) + 1, delivery.entry, delivery.job_id, b"", b"", b"", b"", b"")
         self._evaluate(
-            self._connect(),
+            served.name,
             "settle",
             [
                 keys.stream, keys.index, keys.call + self._call, keys.recent, keys.stats, keys.retries, keys.parked, keys.dead,

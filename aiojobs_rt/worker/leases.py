@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from redis import exceptions
 
-from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.errors import ConfigurationError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from aiojobs_rt.adapters.redis.routing import Wires
     from aiojobs_rt.worker.buffer import Buffer
     from aiojobs_rt.worker.served import Served
     from aiojobs_rt.worker.slots import Slots
@@ -33,17 +34,17 @@ class Leases:
 
     Args:
         state: the worker's.
-        wire: a connection to share.
+        wires: connections to share.
         buffer: what waits.
         slots: what runs.
         on_change: called when the queues should be looked at again, soon.
     """
 
     def __init__(
-        self, state: WorkerState, *, wire: Wire, buffer: Buffer, slots: Slots, on_change: Callable[[], None]
+        self, state: WorkerState, *, wires: Wires, buffer: Buffer, slots: Slots, on_change: Callable[[], None]
     ) -> None:
         self._state = state
-        self._wire = wire
+        self._wires = wires
         self._buffer = buffer
         self._slots = slots
         self._on_change = on_change
@@ -74,7 +75,7 @@ class Leases:
             return
         keys, consumer = served.keys, served.consumer
         sent = time.monotonic()
-        now_ms, outage, born = await self._wire.run(
+        now_ms, outage, born = await self._wires.of(served.name).run(
             script("register"),
             (keys.workers, keys.grace, keys.stream, keys.lanes, keys.wake + consumer, keys.stats),
             (consumer, served.lease_ms(), served.grace_ms()),
@@ -87,7 +88,9 @@ class Leases:
             return
         served.born = born
         # a lane that is gone (FLUSHALL) must not be read: its group is not made again
-        served.set_lanes([lane.decode() for lane in await self._wire.call("ZRANGE", keys.lanes, 0, -1)])
+        served.set_lanes(
+            [lane.decode() for lane in await self._wires.of(served.name).call("ZRANGE", keys.lanes, 0, -1)]
+        )
         served.deadline = sent + served.lease
         served.registered = True
         served.look_for_phantoms = True
@@ -101,7 +104,7 @@ class Leases:
             return
         keys, consumer = served.keys, served.consumer
         sent = time.monotonic()
-        state, now_ms = await self._wire.run(
+        state, now_ms = await self._wires.of(served.name).run(
             script("renew"),
             (keys.workers, keys.grace, keys.wake + consumer, keys.stats),
             (consumer, served.lease_ms(), served.grace_ms(), served.born),
@@ -147,7 +150,7 @@ class Leases:
                 keys, consumer = served.keys, served.consumer
                 served.registered = False
                 try:
-                    await self._wire.run(
+                    await self._wires.of(served.name).run(
                         script("leave"),
                         (keys.workers, keys.stream, keys.lanes, keys.wake + consumer, keys.call + consumer),
                         (consumer,),

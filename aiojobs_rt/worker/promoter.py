@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from redis import exceptions
 
-from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel
+from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.errors import ConfigurationError
 
@@ -34,7 +35,7 @@ class Promoter:
 
     def __init__(self, state: WorkerState) -> None:
         self._state = state
-        self._wire = Wire(state.adapter.endpoint, "aiojobs_rt:promote")
+        self._wires = Wires(state.adapter.endpoint, "aiojobs_rt:promote")
         self._due: dict[str, float] = {}
         self._earlier = asyncio.Event()
 
@@ -77,7 +78,7 @@ class Promoter:
         moved: int
         self._due.pop(served.name, None)
         while True:
-            moved, now_ms, next_ms = await self._wire.run(
+            moved, now_ms, next_ms = await self._wires.of(served.name).run(
                 script("promote"),
                 (keys.stream, keys.index, keys.scheduled, keys.retries, keys.parked, keys.lanes),
                 (control_channel(self._state.adapter.prefix), served.name, LIMIT),
@@ -93,4 +94,4 @@ class Promoter:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._wire.close()
+        await self._wires.close()

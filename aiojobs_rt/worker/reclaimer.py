@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
-from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel, queues_key, worker_key
+from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.core.message import MAX_CRASHES
 from aiojobs_rt.errors import ConfigurationError
@@ -69,7 +70,7 @@ class Reclaimer:
         self._on_cancel = on_cancel
         self._on_lanes = on_lanes
         self._details = details
-        self._wire = Wire(state.adapter.endpoint, "aiojobs_rt:beat")
+        self._wires = Wires(state.adapter.endpoint, "aiojobs_rt:beat")
         self._refusals: dict[str, str] = {}
         self.soon = asyncio.Event()
 
@@ -115,7 +116,7 @@ class Reclaimer:
             return
         keys = served.keys
         held = {lane: served.count_held(lane) for lane in served.lanes}
-        now_ms, expiry, dead, due_ms, paused, lanes, pending, cancelled, outgoing = await self._wire.run(
+        now_ms, expiry, dead, due_ms, paused, lanes, pending, cancelled, outgoing = await self._wires.of(served.name).run(
             script("beat"),
             (
                 keys.workers, keys.stream, keys.lanes, keys.cancelled,
@@ -160,7 +161,7 @@ class Reclaimer:
         keys = served.keys
         options = settings()
         while True:
-            state, victim, _, *jobs = await self._wire.run(
+            state, victim, _, *jobs = await self._wires.of(served.name).run(
                 script("reclaim"),
                 (
                     keys.stream, keys.index, keys.workers, keys.grace, keys.lanes, keys.cancelled, keys.parked,
@@ -193,18 +194,15 @@ class Reclaimer:
         prefix = self._state.adapter.prefix
         key = worker_key(prefix, self._state.name)
         details = [part for pair in self._details().items() for part in pair]
-        await self._wire.call_many(
-            [
-                ("SADD", queues_key(prefix), *self._state.queues),
-                ("HSET", key, *details),
-                ("PEXPIRE", key, int(self._state.lease * 2000)),
-            ]
-        )
+        registry = queues_key(prefix)
+        await self._wires.of(registry).call_many([("SADD", registry, *self._state.queues)])
+        await self._wires.of(key).call_many([("HSET", key, *details), ("PEXPIRE", key, int(self._state.lease * 2000))])
 
     async def withdraw(self) -> None:
         """Take back the worker's details."""
-        await self._wire.call("DEL", worker_key(self._state.adapter.prefix, self._state.name))
+        key = worker_key(self._state.adapter.prefix, self._state.name)
+        await self._wires.of(key).call("DEL", key)
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._wire.close()
+        await self._wires.close()

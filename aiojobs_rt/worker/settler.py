@@ -19,8 +19,9 @@ from redis import exceptions
 
 from aiojobs_rt.adapters.redis.adapter import SUCCEEDED_RECORD
 from aiojobs_rt.adapters.redis.batching import Batcher
-from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel
+from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Discarded, Outcome, Released, Retried, Snoozed
 from aiojobs_rt.errors import ConfigurationError
@@ -226,7 +227,7 @@ class _Queue:
         self._refused: set[bytes] = set()
         self._lost = 0
         self._reported_at = -REPORT_AGAIN
-        self.wire = Wire(state.adapter.endpoint, "aiojobs_rt:settle")
+        self.wire = Wires(state.adapter.endpoint, "aiojobs_rt:settle").of(served.name)
         self.batcher: Batcher[Settlement] = Batcher(self._send, max_jobs=MAX_SETTLED)
 
     def retry_kept(self) -> None:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from redis import exceptions
 
-from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.connection import Away
+from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.execution import Runtime, interrupted
 from aiojobs_rt.errors import ConfigurationError
@@ -112,13 +113,15 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started_at = time.time()
         self._runtime = Runtime(worker=self.name, now_ms=state.clock.now_ms, states={}, is_cancelled=_is_cancelled)
-        self._wire = Wire(self._adapter.endpoint, "aiojobs_rt:worker")
+        self._wires = Wires(self._adapter.endpoint, "aiojobs_rt:worker")
         self._promoter = Promoter(state)
         self._courier = Courier(state)
         self._settler = Settler(state, on_crossing=self._courier.call)
         self._buffer = Buffer()
         self._slots = Slots(self.concurrency, buffer=self._buffer, settler=self._settler, runtime=self._runtime)
-        self._leases = Leases(state, wire=self._wire, buffer=self._buffer, slots=self._slots, on_change=self._look_soon)
+        self._leases = Leases(
+            state, wires=self._wires, buffer=self._buffer, slots=self._slots, on_change=self._look_soon
+        )
         self._fetcher = Fetcher(
             state,
             buffer=self._buffer,
@@ -175,7 +178,7 @@ class Worker:
             job_class.arguments()
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            await await_redis(self._state, self._wire, self._stopping)
+            await await_redis(self._state, self._wires.any, self._stopping)
             self._runtime.states = await enter_lifespans(self._classes, stack)
             await self._leases.take_all(self._stopping)
             self._heartbeat = Heartbeat(
@@ -322,7 +325,7 @@ class Worker:
             await asyncio.to_thread(self._heartbeat.join, 2)
         for part in (self._control, self._fetcher, self._promoter, self._courier, self._reclaimer, self._settler):
             await part.aclose()
-        await self._wire.close()
+        await self._wires.close()
 
     async def _found_empty(self) -> None:
         """With `burst`: stop when nothing is left on the streams, in the buffer, in the slots, or to settle."""
@@ -367,7 +370,9 @@ class Worker:
 
     async def _send_wake(self, served: Served) -> None:
         with suppress(Away, ConfigurationError, exceptions.ResponseError):  # the read ends by itself within 2 s
-            await self._wire.call("XADD", served.keys.wake + served.consumer, "MAXLEN", 1, "*", "w", "1", timeout=1)
+            await self._wires.of(served.name).call(
+                "XADD", served.keys.wake + served.consumer, "MAXLEN", 1, "*", "w", "1", timeout=1
+            )
 
     def _details(self) -> dict[str, str | int]:
         return {

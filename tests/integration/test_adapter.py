@@ -16,12 +16,13 @@ from pydantic import TypeAdapter
 
 from aiojobs_rt import Job, JobHandle, RedisAdapter
 from aiojobs_rt.adapters.base import Envelope
-from aiojobs_rt.adapters.redis.connection import Endpoint, Wire
+from aiojobs_rt.adapters.redis.connection import Wire
+from aiojobs_rt.adapters.redis.endpoint import Endpoint
 from aiojobs_rt.core.message import new_job_id
 from aiojobs_rt.errors import ConfigurationError, EnqueueError, JobCancelled, JobFailed, ResultNotKept
 from tests.support.proxy import Proxy
 from tests.support.raw_queue import KEPT, RawQueue, dead, released, retried, snoozed, succeeded
-from tests.support.redis_server import RedisServer, _free_port
+from tests.support.redis_server import RedisServer, free_port
 from tests.support.waiting import wait_for, wait_until
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ async def test_by_tls_with_verification(tmp_path: Path, queue: RawQueue) -> None
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    port = _free_port()
+    port = free_port()
     server = RedisServer(
         arguments=[
             "--tls-port", str(port), "--tls-cert-file", f"{tmp_path}/cert.pem", "--tls-key-file", f"{tmp_path}/key.pem",
@@ -262,12 +263,6 @@ async def test_a_wrong_password_is_a_clear_error_at_once_that_does_not_show_it(
 async def test_a_user_who_may_not_is_a_clear_error(guarded_server: RedisServer) -> None:
     with pytest.raises(EnqueueError, match=r"permission"):
         await use(f"redis://reader:hunter2@127.0.0.1:{guarded_server.port}/0")
-
-
-@pytest.mark.parametrize("url", ["redis+sentinel://h1,h2/name/0", "redis+cluster://h1,h2"])
-def test_what_is_not_served_yet_says_so(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="not served yet"):
-        RedisAdapter(url)
 
 
 @pytest.mark.parametrize("url", ["http://x", "localhost:6379", "", "redis://localhost:port/0"])

@@ -127,6 +127,25 @@ class Flaky(FaultJob):
         self.write("end")
 
 
+class Echo(FaultJob):
+    """Returns what it is given, and keeps it."""
+
+    keep_result = 60
+
+    async def perform(self, text: str) -> str:
+        return text
+
+
+@retry_on(ValueError, queue="low", wait=0.05, attempts=3, jitter=0)
+class Moves(FaultJob):
+    """Fails, and goes on on another queue."""
+
+    async def perform(self) -> None:
+        if self.executions == 1:
+            raise ValueError("not here")
+        self.write("end", self.queue)
+
+
 @retry_on(ValueError, wait=0, attempts=3, jitter=0)
 @discard_on(KeyError)
 class Mixed(FaultJob):

@@ -44,7 +44,11 @@ class Binary:
 @functools.cache
 def binaries() -> tuple[Binary, ...]:
     """One server program of each version on this machine, the newest first."""
-    places = [os.path.join(folder, "redis-server") for folder in os.get_exec_path()]  # noqa: PTH118 - folder may be ""
+    places = [
+        os.path.join(folder, name)  # noqa: PTH118 - folder may be ""
+        for name in ("redis-server", "valkey-server")
+        for folder in os.get_exec_path()
+    ]
     found: dict[tuple[int, int], Binary] = {}
     for path in [*(place for place in places if os.access(place, os.X_OK)), *find_binaries()]:
         version = binary_version(path)
@@ -109,6 +113,11 @@ class RedisServer:
         assert self._process is not None, "the server does not run"
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether its process was started, and not ended from here."""
+        return self._process is not None
+
     def client(self) -> redis.Redis:
         """A client without retries: a test of faults wants to see the first one. Close it, or use it in `with`."""
         return redis.Redis.from_url(self.url, retry=NO_RETRY, socket_timeout=10)
@@ -118,7 +127,7 @@ class RedisServer:
         assert self._process is None, "the server runs already"
         log = self.directory / "redis.log"
         for _ in range(3):  # another process may be quicker to take the free port
-            self.port = self.port or _free_port()
+            self.port = self.port or free_port()
             with log.open("ab") as output:
                 process = subprocess.Popen(
                     self._command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -205,7 +214,8 @@ class RedisServer:
         self._process = None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import orjson
 
 from aiojobs_rt.adapters.base import Ended
-from aiojobs_rt.adapters.redis.connection import Away, Endpoint, Wire
+from aiojobs_rt.adapters.redis.connection import Away
+from aiojobs_rt.adapters.redis.endpoint import endpoint_of
 from aiojobs_rt.adapters.redis.enqueuer import Enqueuer, route_of
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
+from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.adapters.redis.subscriber import Subscriber
 from aiojobs_rt.core.message import queue_of
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.adapters.base import Envelope, Status
     from aiojobs_rt.adapters.redis.connection import Argument
+    from aiojobs_rt.adapters.redis.endpoint import Endpoint
 
 LOOK_AGAIN = 2.0
 REMEMBER_ADMITTED_MS = 86_400_000
@@ -52,7 +55,7 @@ class RedisAdapter:
     use and closed with the loop, or by `aclose`. `async with adapter:` closes them at the end.
 
     Args:
-        url: redis://, rediss://, unix:// or embedded://DIR; used as given, whatever the environment says.
+        url: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or embedded://DIR; used as given, whatever the environment says.
         prefix: what all keys begin with; default: AIOJOBS_RT_PREFIX, else "aiojobs".
         enqueue_timeout: seconds for which an enqueue is tried again; default: AIOJOBS_RT_ENQUEUE_TIMEOUT, else 10.
 
@@ -61,7 +64,7 @@ class RedisAdapter:
     """
 
     def __init__(self, url: str, *, prefix: str | None = None, enqueue_timeout: float | None = None) -> None:
-        self.endpoint = Endpoint(url)
+        self.endpoint = endpoint_of(url)
         self.prefix = settings().prefix if prefix is None else prefix
         if not PREFIX.fullmatch(self.prefix):
             raise ConfigurationError(f"prefix must be 1 to 64 of A-Z, a-z, 0-9, '_', ':' and '-', got {self.prefix!r}")
@@ -98,9 +101,11 @@ class RedisAdapter:
             arguments: list[Argument] = [control_channel(self.prefix), queue, REMEMBER_ADMITTED_MS]
             for envelope in (envelopes[index] for index in indexes):
                 arguments += (envelope.id, envelope.job, envelope.args, envelope.meta, route_of(envelope))
-            await (await self._session()).wire.call("SADD", queues_key(self.prefix), queue)
+            registry = queues_key(self.prefix)
+            await (await self._session()).wires.of(registry).call("SADD", registry, queue)
             answer, _ = await self._run(
                 "admit",
+                queue,
                 (keys.stream, keys.index, keys.scheduled, keys.parked, keys.lanes, keys.arrived),
                 arguments,
             )
@@ -140,6 +145,7 @@ class RedisAdapter:
             keys = queue_keys(self.prefix, queue)
             answer, sent = await self._run(
                 "cancel",
+                queue,
                 (
                     keys.index, keys.stream, keys.cancelled, keys.scheduled, keys.retries,
                     keys.parked, keys.recent, keys.stats, keys.errors + job_id, keys.result + job_id,
@@ -197,8 +203,10 @@ class RedisAdapter:
         if state == b"ended":
             return Ended(_noted(detail), error="its result is not kept")
         if state == b"dead":
-            record = await (await self._session()).wire.call(
-                "LINDEX", queue_keys(self.prefix, queue).errors + job_id, 0
+            record = (
+                await (await self._session())
+                .wires.of(queue)
+                .call("LINDEX", queue_keys(self.prefix, queue).errors + job_id, 0)
             )
             return Ended("dead", error=error_text(record))
         if state == b"unknown":
@@ -214,6 +222,7 @@ class RedisAdapter:
             keys = queue_keys(self.prefix, queue)
             (state, detail), _sent = await self._run(
                 "look",
+                queue,
                 (
                     keys.index, keys.stream, keys.workers, keys.recent, keys.result + job_id, keys.moved + job_id,
                     keys.outgoing,
@@ -225,13 +234,15 @@ class RedisAdapter:
             queue = detail.decode()
         return b"unknown", b"", queue
 
-    async def _run(self, name: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> tuple[Any, int]:
+    async def _run(
+        self, name: str, queue: str, keys: Sequence[Argument], arguments: Sequence[Argument]
+    ) -> tuple[Any, int]:
         """Run a script that may be sent twice until it is answered; its answer, and how often it was sent."""
         deadline = time.monotonic() + self._timeout
         pause = 0.02
         for sent in itertools.count(1):
             try:
-                return await (await self._session()).wire.run(script(name), keys, arguments), sent
+                return await (await self._session()).wires.of(queue).run(script(name), keys, arguments), sent
             except Away:
                 if time.monotonic() + pause >= deadline:
                     raise
@@ -261,7 +272,7 @@ class _Session:
     def __init__(self, endpoint: Endpoint, *, prefix: str, enqueue_timeout: float) -> None:
         self.pid = os.getpid()
         self.enqueuer = Enqueuer(endpoint, prefix=prefix, timeout=enqueue_timeout)
-        self.wire = Wire(endpoint, "aiojobs_rt")
+        self.wires = Wires(endpoint, "aiojobs_rt")
         self.subscriber = Subscriber(endpoint, "aiojobs_rt:results")
         self._guard: AsyncGenerator[None] | None = None
 
@@ -277,7 +288,7 @@ class _Session:
 
     def abandon(self) -> None:
         self.enqueuer.abandon()
-        self.wire.abandon()
+        self.wires.abandon()
 
     async def _close_with_loop(self, forget: Callable[[], object]) -> AsyncGenerator[None]:
         try:
@@ -285,7 +296,7 @@ class _Session:
         finally:
             forget()
             await self.subscriber.aclose()
-            await self.wire.close()
+            await self.wires.close()
             await self.enqueuer.close()
 
 

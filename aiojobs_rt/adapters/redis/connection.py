@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import re
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 import hiredis
 from redis import exceptions
-from redis.asyncio.connection import Connection, parse_url
+from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -25,13 +22,10 @@ from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from aiojobs_rt.adapters.redis.embedded import EmbeddedServer
+    from aiojobs_rt.adapters.redis.endpoint import Connects
     from aiojobs_rt.adapters.redis.scripts import Script
 
 Argument = str | bytes | int
-
-_PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*")
-_PASSWORD_FOR_HOST = re.compile(r"^([^:/]+://(?:\[[^\]]*\]|[^:/\[]*):)(?!\d+(?:[,/?#]|$))[^/?#]+")
 
 CALL_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5.0
@@ -51,6 +45,8 @@ AWAY = (
 
 _NOT_NOW = ("MISCONF", "NOREPLICAS")
 """Error replies that pass: the disk is full, or too few replicas follow."""
+_NO_MASTER = ("READONLY You can't write", "instance state changed")
+"""Error replies of a master that has become a replica; Redis 6.2 puts the first into a script's error."""
 
 REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 
@@ -71,123 +67,58 @@ class Away(RedisUnavailable):
         self.sent = sent
 
 
-class Endpoint:
-    """Where Redis is: a URL, checked, from which connections are made.
+async def open_connection(
+    arguments: dict[str, Any],
+    name: str,
+    display: str,
+    *,
+    timeout: float,  # noqa: ASYNC109 - its error names the URL
+) -> Connection:
+    """A new connection, ready for commands, within `timeout` seconds (5 at most).
+
+    Args:
+        arguments: of a redis-py connection, as `Endpoint.resolve` gives them.
+        name: shown by CLIENT LIST; empty for none.
+        display: the URL for people.
+        timeout: seconds.
 
     Raises:
-        ConfigurationError: the URL is wrong, or of a kind that is not served yet.
+        Away: nobody answers there.
+        ConfigurationError: the user or password is refused.
     """
-
-    def __init__(self, url: str) -> None:
-        if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-            raise ConfigurationError(f"a Redis URL is text such as redis://localhost:6379/0, got {type(url).__name__}")
-        self._url = url
-        self._embedded: EmbeddedServer | None = None
-        self._arguments: dict[str, Any] | None = None
-        self._pid = 0
-        scheme = url.partition("://")[0]
-        if scheme in ("redis+sentinel", "redis+cluster"):
-            raise ConfigurationError(f"{scheme}:// is not served yet; use redis://, rediss://, unix:// or embedded://")
-        if scheme == "embedded":
-            return
-        if scheme not in ("redis", "rediss", "unix"):
-            raise ConfigurationError(
-                f"{self.display} is no Redis URL: use redis://HOST:PORT/DB, rediss://…, unix:///PATH or embedded://DIR"
-            )
-        self._arguments = self._parse(url)
-
-    @property
-    def url(self) -> str:
-        """The URL as given, password included."""
-        return self._url
-
-    @property
-    def display(self) -> str:
-        """The URL for people: without the password, however malformed the URL is."""
-        head, at, tail = self._url.rpartition("@")
-        scheme, sep, user = head.partition("://")
-        if at:
-            shown = f"{scheme}://{user.partition(':')[0]}:***@{tail}" if sep else f"***@{tail}"
-        else:
-            shown = _PASSWORD_FOR_HOST.sub(r"\1***", tail)
-        return _PASSWORD_IN_QUERY.sub(r"\1***", shown)
-
-    def resolve(self) -> dict[str, Any]:
-        """The arguments of a redis-py connection. Starts the server of an `embedded://` URL, which blocks for up to seconds.
-
-        Raises:
-            ConfigurationError: the embedded server can't be started.
-        """
-        if self._arguments is None or (self._embedded is not None and self._pid != os.getpid()):
-            from aiojobs_rt.adapters.redis.embedded import acquire  # noqa: PLC0415 - it needs fcntl, which not every system has
-
-            self._pid = os.getpid()  # a forked child is a user of its own
-            self._embedded = acquire(self._url)
-            self._arguments = self._parse(self._embedded.url)
-        return dict(self._arguments)
-
-    def release(self) -> None:
-        """Leave the server of an `embedded://` URL."""
-        if self._embedded is not None:
-            self._embedded.release()
-            self._embedded = self._arguments = None
-
-    async def connect(self, name: str, *, timeout: float = CONNECT_TIMEOUT) -> Connection:  # noqa: ASYNC109 - its error names the URL
-        """A new connection, ready for commands, within `timeout` seconds (5 at most).
-
-        Raises:
-            Away: nobody answers there.
-            ConfigurationError: the user or password is refused.
-        """
-        if self._arguments is None or self._embedded is not None:
-            await asyncio.to_thread(self.resolve)
-        arguments = self.resolve()
-        factory = arguments.pop("connection_class", Connection)
-        connection: Connection = factory(
-            **{
-                **arguments,
-                "socket_timeout": None,
-                "socket_connect_timeout": CONNECT_TIMEOUT,
-                "retry": Retry(NoBackoff(), 0),
-                "protocol": 2,
-                "client_name": name,
-                "driver_info": None,
-                "decode_responses": False,
-                "health_check_interval": 0,
-            }
-        )
-        try:
-            async with asyncio.timeout(min(timeout, CONNECT_TIMEOUT)):
-                await cast("Any", connection).connect()
-        except REFUSED as error:
-            await _drop(connection)
-            raise ConfigurationError(f"{self.display}: {error}") from None
-        except exceptions.ResponseError as error:
-            await _drop(connection)
-            if "DB index" in str(error):
-                raise ConfigurationError(f"{self.display}: {error}") from None
-            raise Away(f"{self.display}: {error}", sent=False) from None
-        except (TimeoutError, *AWAY) as error:
-            await _drop(connection)
-            raise Away(f"{self.display}: {error or 'no answer'}", sent=False) from None
-        except BaseException:
-            await _drop(connection)
-            raise
-        return connection
-
-    def _parse(self, url: str) -> dict[str, Any]:
-        database = urlsplit(url).path.strip("/") if not url.startswith("unix:") else ""
-        if database and not database.isdigit():
-            # it may be part of a password with a slash: it is not shown
-            raise ConfigurationError(
-                f"{self.display}: what stands after the host's slash must be the number of a database"
-            )
-        try:
-            return dict(parse_url(url))
-        except ValueError as error:
-            # urllib quotes what stands where the port should, which may be a password
-            reason = "what stands after the host's colon is no port" if "Port could not" in str(error) else error
-            raise ConfigurationError(f"{self.display}: {reason}") from None
+    arguments = dict(arguments)
+    factory = arguments.pop("connection_class", Connection)
+    connection: Connection = factory(
+        **{
+            **arguments,
+            "socket_timeout": None,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "client_name": name or None,
+            "driver_info": None,
+            "decode_responses": False,
+            "health_check_interval": 0,
+        }
+    )
+    try:
+        async with asyncio.timeout(min(timeout, CONNECT_TIMEOUT)):
+            await cast("Any", connection).connect()
+    except REFUSED as error:
+        await drop(connection)
+        raise ConfigurationError(f"{display}: {error}") from None
+    except exceptions.ResponseError as error:
+        await drop(connection)
+        if "DB index" in str(error) or "SELECT is not allowed" in str(error):
+            raise ConfigurationError(f"{display}: {error}") from None
+        raise Away(f"{display}: {error}", sent=False) from None
+    except (TimeoutError, *AWAY) as error:
+        await drop(connection)
+        raise Away(f"{display}: {error or 'no answer'}", sent=False) from None
+    except BaseException:
+        await drop(connection)
+        raise
+    return connection
 
 
 class Wire:
@@ -200,7 +131,7 @@ class Wire:
 
     __slots__ = ("_connection", "_endpoint", "_lock", "_name")
 
-    def __init__(self, endpoint: Endpoint, name: str) -> None:
+    def __init__(self, endpoint: Connects, name: str) -> None:
         self._endpoint = endpoint
         self._name = name
         self._connection: Connection | None = None
@@ -263,7 +194,7 @@ class Wire:
         """Close the connection. A later call makes a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await _drop(connection)
+            await drop(connection)
 
     def abandon(self) -> None:
         """Forget a connection of another process or of a loop that is gone, without touching that loop."""
@@ -336,14 +267,23 @@ async def _read(connection: Connection) -> Any:
     try:
         return await read_reply(connection)
     except exceptions.ResponseError as error:
+        if is_no_master(error):
+            close_now(connection)  # and ask anew who the master is
+            raise exceptions.ReadOnlyError(str(error)) from None
         return error
+
+
+def is_no_master(error: Exception) -> bool:
+    """Whether an error reply says that this node is a master no longer."""
+    return isinstance(error, exceptions.ReadOnlyError) or any(text in str(error) for text in _NO_MASTER)
 
 
 def _classify(error: Exception) -> Exception:
     return Away(str(error)) if isinstance(error, AWAY) or str(error).startswith(_NOT_NOW) else error
 
 
-async def _drop(connection: Connection) -> None:
+async def drop(connection: Connection) -> None:
+    """Close, whatever state it is in."""
     try:
         await connection.disconnect(nowait=True)
     except (*AWAY, exceptions.RedisError):

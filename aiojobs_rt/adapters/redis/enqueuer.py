@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from redis import exceptions
 
 from aiojobs_rt.adapters.redis.batching import Batcher
-from aiojobs_rt.adapters.redis.connection import CALL_TIMEOUT, Away, Wire
+from aiojobs_rt.adapters.redis.connection import CALL_TIMEOUT, Away
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
+from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.errors import ConfigurationError, EnqueueError, QueueFullError
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aiojobs_rt.adapters.base import Envelope
-    from aiojobs_rt.adapters.redis.connection import Argument, Endpoint
+    from aiojobs_rt.adapters.redis.connection import Argument
+    from aiojobs_rt.adapters.redis.endpoint import Endpoint
 
 logger = logging.getLogger("aiojobs_rt.enqueuer")
 
@@ -49,7 +51,7 @@ class Enqueuer:
         self._prefix = prefix
         self._timeout = timeout
         self._client = secrets.token_urlsafe(9)
-        self._wires = [Wire(endpoint, "aiojobs_rt:enqueue") for _ in range(WIRES)]
+        self._wires = [Wires(endpoint, "aiojobs_rt:enqueue") for _ in range(WIRES)]
         self._queues: dict[str, _Queue] = {}
 
     async def enqueue(self, envelopes: Sequence[Envelope]) -> list[bool]:
@@ -81,19 +83,19 @@ class Enqueuer:
 
     async def close(self) -> None:
         """Close the connections."""
-        for wire in self._wires:
-            await wire.close()
+        for wires in self._wires:
+            await wires.close()
 
     def abandon(self) -> None:
         """Forget connections of another process or a loop that is gone."""
-        for wire in self._wires:
-            wire.abandon()
+        for wires in self._wires:
+            wires.abandon()
 
     def _batcher(self, name: str) -> Batcher[_Parcel]:
         queue = self._queues.get(name)
         if queue is None:
-            wire = self._wires[len(self._queues) % WIRES]
-            queue = self._queues[name] = _Queue(self._prefix, name, self._client, wire, self._timeout)
+            wires = self._wires[len(self._queues) % WIRES]
+            queue = self._queues[name] = _Queue(self._prefix, name, self._client, wires, self._timeout)
         return queue.batcher
 
 
@@ -112,14 +114,15 @@ class _Parcel:
 class _Queue:
     """One queue's calls, numbered."""
 
-    def __init__(self, prefix: str, queue: str, client: str, wire: Wire, timeout: float) -> None:
+    def __init__(self, prefix: str, queue: str, client: str, wires: Wires, timeout: float) -> None:
         keys = queue_keys(prefix, queue)
         self._queue = queue
-        self._wire = wire
+        self._wire = wires.of(queue)
         self._timeout = timeout
         self._keys = (keys.stream, keys.index, keys.call + client, keys.scheduled, keys.parked, keys.lanes)
         self._channel = control_channel(prefix)
         self._queues_key = queues_key(prefix)
+        self._registry = wires.of(self._queues_key)
         self._number = 0
         self._registered = False
         self.batcher: Batcher[_Parcel] = Batcher(self._send)
@@ -157,7 +160,9 @@ class _Queue:
             try:
                 patience = max(0.05, min(left, CALL_TIMEOUT))
                 if not self._registered:
-                    (added,) = await self._wire.call_many([("SADD", self._queues_key, self._queue)], timeout=patience)
+                    (added,) = await self._registry.call_many(
+                        [("SADD", self._queues_key, self._queue)], timeout=patience
+                    )
                     self._registered = not isinstance(added, exceptions.RedisError)
                 await self._wire.run(script("enqueue"), self._keys, arguments, timeout=patience)
                 return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import Connection
 
-    from aiojobs_rt.adapters.redis.connection import Endpoint
+    from aiojobs_rt.adapters.redis.endpoint import Endpoint
 
 logger = logging.getLogger("aiojobs_rt.subscriber")
 
