@@ -18,12 +18,17 @@ from benchmarks.machine import describe_machine, describe_versions, load_average
 from benchmarks.results import Report, Result
 from benchmarks.scenarios import SCENARIOS, Scenario, Sizes
 from benchmarks.tables import grids, markdown_of, write_markdown
+from benchmarks.tune import tune
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+app.command()(tune)
+
+
 @app.callback(invoke_without_command=True)
 def main(  # noqa: PLR0917 - typer calls it, by name
+    context: typer.Context,
     only: Annotated[list[str] | None, typer.Option(help="Measure this scenario; may be given again.")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="How often each is measured.")] = 3,
     jobs: Annotated[
@@ -39,6 +44,8 @@ def main(  # noqa: PLR0917 - typer calls it, by name
     list_: Annotated[bool, typer.Option("--list", help="Name the scenarios, and measure nothing.")] = False,  # noqa: FBT002 - typer's way
 ) -> None:
     """Measure what a job costs, beside the floor, on private redis-servers."""
+    if context.invoked_subcommand is not None:
+        return
     if list_:
         for scenario in SCENARIOS:
             print(f"{scenario.name:<20}{scenario.title}{' (only when named)' if scenario.full else ''}")

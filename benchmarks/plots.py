@@ -111,7 +111,12 @@ def _throughput(report: Report, path: Path) -> list[Path]:
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("jobs/s: median, least and greatest")
-    axes.legend(handles=[_swatch(system, index) for index, system in enumerate(systems)], loc="best")
+    axes.legend(
+        handles=[_swatch(system, index) for index, system in enumerate(systems)],
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+    )
     _save(figure, path)
     return [path]
 

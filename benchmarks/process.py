@@ -30,11 +30,20 @@ def run_producer(command: Sequence[str], environment: Mapping[str, str], *, time
     Raises:
         RuntimeError: it failed.
     """
+    return Produced(**json.loads(run_command(command, environment, timeout=timeout).splitlines()[-1]))
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str], *, timeout: float, stdin: str = "") -> str:
+    """Run a command to its end; what it printed.
+
+    Raises:
+        RuntimeError: it failed.
+    """
     ended = subprocess.run(
         [*command],
         cwd=ROOT,
         env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -42,7 +51,7 @@ def run_producer(command: Sequence[str], environment: Mapping[str, str], *, time
     )
     if ended.returncode:
         raise RuntimeError(f"the producer failed ({ended.returncode}): {ended.stderr[-4000:]}")
-    return Produced(**json.loads(ended.stdout.splitlines()[-1]))
+    return ended.stdout
 
 
 class WorkerProcess:

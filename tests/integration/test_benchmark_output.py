@@ -14,6 +14,7 @@ import pytest
 from benchmarks import plots
 from benchmarks.results import Report, Result
 from benchmarks.tables import markdown_of
+from benchmarks.tune import Setting, recommend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,3 +108,78 @@ def test_out_holds_report_and_tables_and_says_what_plots_need(tmp_path: Path) ->
     assert json.loads((tmp_path / "out/report.json").read_text())["results"][0]["median"]["bytes_per_job"] > 0
     assert "Redis bytes per waiting job" in (tmp_path / "out/report.md").read_text()
     assert not list((tmp_path / "out").glob("*.svg"))
+
+
+# -- tune ----------------------------------------------------------------------------------------
+
+JOBS = """
+import asyncio
+from aiojobs_rt import Job, RedisAdapter
+
+class Nap(Job):
+    queue = "naps"
+    async def perform(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+class Wrong(Job):
+    async def perform(self) -> None:
+        raise RuntimeError("no such user")
+"""
+OWN = "Nap.adapter = RedisAdapter('redis://localhost:1/0')\n"
+
+
+def tune(folder: Path, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    start = f"import os; from benchmarks.__main__ import app; os.chdir({str(folder)!r}); app()"
+    command = [sys.executable, "-c", start, "tune", "--jobs", f"tuned_jobs:{job}", "--count", "40", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+
+
+def test_tune_measures_each_setting_and_recommends(tmp_path: Path) -> None:
+    (tmp_path / "tuned_jobs.py").write_text(JOBS)
+    given = [
+        "--args",
+        '{"seconds": 0.01}',
+        "--concurrency",
+        "1,20",
+        "--prefetch",
+        "auto",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+
+    ended = tune(tmp_path, "Nap", *given)
+
+    assert ended.returncode == 0, ended.stderr
+    one, many = json.loads((tmp_path / "out/tune.json").read_text())
+    assert (one["concurrency"], many["concurrency"]) == (1, 20)
+    assert one["p50_ms"] >= 10
+    assert 0 < one["jobs_per_s"] < 100 < many["jobs_per_s"]
+    assert "-c 20: " in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("job", "more", "complaint"), [("Wrong", "", "jobs failed so far"), ("Nap", OWN, "Nap names an adapter of its own")]
+)
+def test_tune_refuses_what_is_no_measurement(tmp_path: Path, job: str, more: str, complaint: str) -> None:
+    (tmp_path / "tuned_jobs.py").write_text(JOBS + more)
+
+    ended = tune(tmp_path, job, "--concurrency", "5", "--prefetch", "auto")
+
+    assert ended.returncode == 1, ended.stdout
+    assert complaint in ended.stderr
+
+
+def setting(concurrency: int, prefetch: str, jobs_per_s: float, p99_ms: float) -> Setting:
+    return Setting(concurrency, prefetch, jobs_per_s, 1.0, p99_ms, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "flags"),
+    [
+        ([setting(10, "auto", 94, 1), setting(50, "auto", 96, 2), setting(500, "auto", 100, 9)], "-c 50: "),
+        ([setting(10, "auto", 94, 1), setting(10, "0", 100, 9)], "-c 10 --prefetch 0: "),
+        ([setting(10, "0", 100, 1), setting(10, "auto", 96, 9)], "-c 10: "),
+    ],
+)
+def test_least_concurrency_near_the_best_is_recommended(found: list[Setting], flags: str) -> None:
+    assert recommend(found).startswith(flags)
