@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import plots
+from benchmarks.compare import compare
 from benchmarks.machine import describe_machine, describe_versions, load_average
 from benchmarks.results import Report, Result
 from benchmarks.scenarios import SCENARIOS, Scenario, Sizes
@@ -21,6 +22,7 @@ from benchmarks.tables import grids, markdown_of, write_markdown
 from benchmarks.tune import tune
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command("compare")(compare)
 
 
 app.command()(tune)
