@@ -24,7 +24,8 @@ from benchmarks.peers.environments import Unavailable, prepare
 from benchmarks.peers.systems import PEERS, Peer
 from benchmarks.peers.targets import judge
 from benchmarks.results import Report, Result
-from benchmarks.scenarios import SCENARIOS, Scenario, Sizes
+from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.scenarios.measures import Sizes
 from benchmarks.systems import FLOOR, PRODUCT, System
 from benchmarks.tables import Grid, grids
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from benchmarks.trial import Figures
 
 NAMES = (
-    "enqueue-one", "enqueue-bulk", "drain-noop", "drain-10ms-100", "drain-10ms-1000", "wake-up", "wake-up-loaded", "late-1000",
+    "enqueue-one", "enqueue-bulk", "drain-noop", "drain-10ms-100", "drain-10ms-1000", "wake-up", "late-1000",
     "late-20000", "results", "memory",
 )  # fmt: skip
 """The scenarios that are compared, as far as the suite has them."""
@@ -186,7 +187,9 @@ def compare(  # noqa: PLR0917 - typer calls it, by name
     logs = "" if default_logs else "WARNING"
     peers = [one.quietly(logs) for one in PEERS if not peer or one.name in peer]
     contestants = [Contestant(PRODUCT), Contestant(FLOOR), *(Contestant.of(one) for one in peers)]
-    contestants[1].refused = dict.fromkeys(("late-1000", "late-20000", "results"), "the floor has no such job")
+    contestants[1].refused = dict.fromkeys(
+        [s.name for s in scenarios if FLOOR not in s.systems], "the floor has no such job"
+    )
     comparison = Comparison(contestants, [s for s in scenarios if not only or s.name in only], quick)
     report = measure(comparison, 1 if quick else repeat)
     shown = tables(report, comparison)

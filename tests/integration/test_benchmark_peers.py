@@ -19,7 +19,8 @@ from benchmarks.peers.environments import Unavailable
 from benchmarks.peers.systems import PEERS, Peer
 from benchmarks.peers.targets import TARGETS, judge
 from benchmarks.results import Report, Result
-from benchmarks.scenarios import SCENARIOS, Scenario, Sizes
+from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.scenarios.measures import Sizes
 from benchmarks.systems import FLOOR, PRODUCT, System
 
 if TYPE_CHECKING:
