@@ -20,10 +20,10 @@ from benchmarks.peers.systems import PEERS, Peer
 from benchmarks.peers.targets import TARGETS, judge
 from benchmarks.results import Report, Result
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.scenarios.measures import Sizes
 from benchmarks.systems import FLOOR, PRODUCT, System
 
 if TYPE_CHECKING:
+    from benchmarks.scenarios.measures import Sizes
     from benchmarks.trial import Figures
 
 ROOT = Path(__file__).parents[2]
