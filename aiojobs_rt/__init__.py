@@ -1,6 +1,7 @@
 """Background jobs for asyncio: Active Job's model, typed by pydantic, on Redis streams."""
 
 from aiojobs_rt.adapters.redis.adapter import RedisAdapter
+from aiojobs_rt.core.continuation import Step
 from aiojobs_rt.errors import (
     AiojobsError,
     ConfigurationError,
@@ -11,6 +12,7 @@ from aiojobs_rt.errors import (
     EnqueueError,
     InvalidArguments,
     InvalidJob,
+    InvalidStep,
     JobCancelled,
     JobError,
     JobFailed,
@@ -38,6 +40,7 @@ __all__ = [
     "EnqueueError",
     "InvalidArguments",
     "InvalidJob",
+    "InvalidStep",
     "Job",
     "JobCancelled",
     "JobError",
@@ -51,6 +54,7 @@ __all__ = [
     "ResultNotKept",
     "Retry",
     "Snooze",
+    "Step",
     "Worker",
     "discard_on",
     "exponentially_longer",

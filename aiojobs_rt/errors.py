@@ -14,6 +14,7 @@ AiojobsError
 │   └── ResultNotKept
 ├── DeserializationError       a reference could not be located
 │   └── RecordNotFound         because it is gone
+├── InvalidStep                a step of a job is not where, or what, it was
 ├── ConfigurationError         a setting, URL or module is wrong
 └── RedisUnavailable           Redis did not answer in time
 
@@ -103,6 +104,10 @@ class DeserializationError(AiojobsError):
 
 class RecordNotFound(DeserializationError):
     """The record that a reference names does not exist. Not retried by default."""
+
+
+class InvalidStep(AiojobsError):
+    """The steps of a job contradict each other, or the progress of an earlier execution; the message says which and how."""
 
 
 class ConfigurationError(AiojobsError, ValueError):

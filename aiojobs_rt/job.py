@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, T
 from aiojobs_rt.adapters.default import adapter_of
 from aiojobs_rt.core import execution, registry
 from aiojobs_rt.core.arguments import Arguments, Result, Unresolved
+from aiojobs_rt.core.continuation import Continuation
 from aiojobs_rt.core.durations import instant_to_ms, to_ms
 from aiojobs_rt.core.generics import defining_class, open_parameters, type_arguments
 from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id, queue_of
@@ -32,10 +33,11 @@ from aiojobs_rt.errors import InvalidJob
 from aiojobs_rt.handle import JobHandle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
     from datetime import timedelta
 
     from aiojobs_rt.adapters.base import Adapter
+    from aiojobs_rt.core.continuation import Step, StepCall
     from aiojobs_rt.policies import Policy
 
 __all__ = ["Bound", "Configured", "Job", "perform_all_later"]
@@ -231,6 +233,8 @@ class Job:
         retry_for: seconds or timedelta since its first failure that bound the default retries instead of max_attempts; None.
         keep_result: seconds or timedelta for which the result is kept for `handle.result()`; None: not kept.
         expires_in: a job not started so long after it was due is discarded; None: never.
+        resume_errors_after_advancing: a job that fails after one of its steps has advanced goes on from there 5 s later, at no charge; True.
+        max_resumptions: how often that may happen; None: as often as it advances.
         adapter: how jobs are carried; None: the default adapter (AIOJOBS_RT_REDIS_URL).
         state: inside `perform`, what `lifespan` yielded.
     """
@@ -243,6 +247,8 @@ class Job:
     retry_for: float | timedelta | None = None
     keep_result: float | timedelta | None = None
     expires_in: float | timedelta | None = None
+    resume_errors_after_advancing: bool = True
+    max_resumptions: int | None = None
     adapter: Adapter | None = None
     state: Any = None
 
@@ -263,6 +269,7 @@ class Job:
     _result: ClassVar[Result | None] = None
     _local_names: ClassVar[dict[str, Any] | None] = None
     _message: JobMessage | None = None
+    _continuation: Continuation | None = None
 
     async def perform(self, *args: Any, **kwargs: Any) -> Any:
         """Do the job. A class that does not override it is abstract: not registered, and enqueueing it raises."""
@@ -370,6 +377,33 @@ class Job:
     def logger(self) -> logging.Logger:
         """A logger named after the job; its records carry the job's id, name, queue and executions."""
         return logging.getLogger(f"aiojobs_rt.job.{self.name}")
+
+    def step(
+        self,
+        name: str,
+        function: Callable[[], Awaitable[Any]] | Callable[[Step], Awaitable[Any]] | None = None,
+        *,
+        start: Any = None,
+        isolated: bool = False,
+    ) -> StepCall:
+        """A step of this job, done once however often the job is interrupted or fails.
+
+        `await self.step("validate", self.validate)` calls the function, with the `Step` if it takes one, or skips it when it was completed
+        before; `async for step in self.step("rows", start=0): ...` runs its body once, or not at all. Before each step but an
+        execution's first, and wherever a step advances, the job ends if its worker stops, and goes on from there elsewhere.
+
+        Args:
+            name: unique within the job; the same steps come in the same order in every execution.
+            function: a coroutine function; None for a step with a body.
+            start: the cursor at which a step with a body begins, a JSON value.
+            isolated: the step gets an execution of its own.
+
+        Raises:
+            InvalidStep: when it is awaited or iterated over: name, order or cursor are wrong.
+        """
+        if self._continuation is None:
+            self._continuation = Continuation(self._current())
+        return self._continuation.call(name, function, start=start, isolated=isolated)
 
     def _current(self) -> JobMessage:
         if self._message is None:

@@ -7,16 +7,22 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aiojobs_rt.core.continuation import Host
     from aiojobs_rt.core.message import JobMessage
 
 
 class Cell:
-    """Holds the message of the job that runs in this context, or None."""
+    """Holds the message of the job that runs in this context, or None; and who runs it.
 
-    __slots__ = ("message",)
+    Args:
+        host: asked and told by continuations; None: nobody stops, and nothing is saved.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("host", "message")
+
+    def __init__(self, host: Host | None = None) -> None:
         self.message: JobMessage | None = None
+        self.host = host
 
 
 running: ContextVar[Cell | None] = ContextVar("aiojobs_rt_running", default=None)

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from dataclasses import replace
 from random import random
 from typing import TYPE_CHECKING, Any, Literal
 
-import orjson
 from pydantic_core import ValidationError
 
+from aiojobs_rt.core.attempt import MAX_REASON, clean, error_record, record_of, summary
+from aiojobs_rt.core.continuation import RESUME_AFTER_MS, interruption_in, resumed
 from aiojobs_rt.core.decision import Decision, decide, perform_now_raises, run_callback
 from aiojobs_rt.core.outcome import (
     SUCCEEDED,
@@ -33,7 +33,7 @@ from aiojobs_rt.core.outcome import (
     Snoozed,
     Succeeded,
 )
-from aiojobs_rt.errors import InvalidArguments, unwrap
+from aiojobs_rt.errors import InvalidArguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aiojobs_rt.execution")
 
-MAX_MESSAGE = 10_000
-MAX_TRACEBACK = 16 * 1024
-MAX_PART = 2_000
-MAX_REASON = 500
 UNKNOWN_FOR_MS = 86_400_000
 """A job whose class no worker has known for so long is dead."""
 UNKNOWN_LONGEST_MS = 900_000
@@ -164,7 +160,7 @@ def unknown_class(message: JobMessage, runtime: Runtime) -> Retried | Dead:
     now_ms = runtime.now_ms()
     since_ms = message.extra.get("unknown_since", now_ms)
     tries = message.extra.get("unknown_tries", 0)
-    reason = f"no worker of this queue knows a job named {_clean(message.job)[:200]!r}; import its module in the worker"
+    reason = f"no worker of this queue knows a job named {clean(message.job)[:200]!r}; import its module in the worker"
     record = error_record("UnknownJob", reason, "", now_ms, runtime.worker)
     if now_ms - since_ms >= UNKNOWN_FOR_MS:
         message = replace(message, extra={**message.extra, "dead": reason})
@@ -187,27 +183,6 @@ def interrupted(message: JobMessage) -> Released:
     return Released(message)
 
 
-def error_record(name: str, text: str, trace: str, now_ms: int, worker: str) -> bytes:
-    """One attempt's error as it is kept: JSON of error, message (at most 10,000 characters), traceback (the last 16 KiB), at, worker."""
-    return orjson.dumps(
-        {
-            "error": _clean(name)[:200],
-            "message": _clean(text)[:MAX_MESSAGE],
-            "traceback": _clean(trace).encode()[-MAX_TRACEBACK:].decode(errors="ignore"),
-            "at": now_ms,
-            "worker": worker,
-        }
-    )
-
-
-def describe(error: BaseException) -> str:
-    """An exception's message, whatever its `__str__` does."""
-    try:
-        return str(error)
-    except BaseException as wrong:  # noqa: BLE001 - user code (G13)
-        return f"<its message can't be made: {type(wrong).__name__}>"
-
-
 async def _conclude(
     job: Job | None, job_class: type[Job], message: JobMessage, error: BaseException, *, halt: Halt, runtime: Runtime
 ) -> Outcome | None:
@@ -225,10 +200,14 @@ async def _conclude(
         error = timed_out
     elif isinstance(error, asyncio.CancelledError) and _is_for_worker(halt, runtime):
         raise error
+    elif job is not None and job._continuation is not None and (interruption := interruption_in(error)) is not None:  # noqa: SLF001 - as below
+        return interrupted(message) if interruption.counts else Released(message)
     elif isinstance(error, ValidationError) and _is_of_arguments(error):
         error = job_class.arguments().explain(error)
     now_ms = runtime.now_ms()
     decision = _decide(job_class if job is not None else object, options, message, error, now_ms)
+    if job is not None and job._continuation is not None and (again := resumed(job, decision, error)):  # noqa: SLF001 - as above
+        return Retried(again, RESUME_AFTER_MS, record_of(error, now_ms, runtime.worker))
     if decision.note:
         logger.error("job %s (%s): %s", message.id, message.job, decision.note)
     result = b""
@@ -262,11 +241,10 @@ def _outcome(
     if decision.kind == "snooze":
         extra = {**message.extra, "snoozes": message.extra.get("snoozes", 0) + 1}
         return Snoozed(replace(message, extra=extra), decision.delay_ms)
-    reason = _clean(decision.reason)[:MAX_REASON]
+    reason = clean(decision.reason)[:MAX_REASON]
     if decision.kind in ("discard", "exhausted"):
-        return Discarded(reason if decision.policy is None else f"{reason}: {_summary(error)}", keep_ms)
-    error = unwrap(error)
-    record = error_record(type(error).__qualname__, describe(error), _trace(error), now_ms, worker)
+        return Discarded(reason if decision.policy is None else f"{reason}: {summary(error)}", keep_ms)
+    record = record_of(error, now_ms, worker)
     failed = message.failed(decision.key, now_ms=now_ms)
     if decision.kind == "dead":
         failed.extra = {**failed.extra, "dead": reason}
@@ -326,34 +304,14 @@ def _is_of_arguments(error: ValidationError) -> bool:
     return trace is not None and trace.tb_next is None
 
 
-def _summary(error: BaseException) -> str:
-    error = unwrap(error)
-    return _clean(f"{type(error).__qualname__}: {describe(error)}")[:MAX_REASON]
-
-
 def _timed_out(timeout_ms: int) -> str:
     return f"ran longer than its timeout of {timeout_ms / 1000:g} s"
-
-
-def _trace(error: BaseException) -> str:
-    """A traceback, whatever the exceptions in it are like; no message in it takes the place of the frames."""
-    try:
-        parts = traceback.format_exception(error, limit=-50)
-    except BaseException as wrong:  # noqa: BLE001 - user code, or too deeply nested (G13)
-        return f"<its traceback can't be made: {type(wrong).__name__}>"
-    return "".join(part if len(part) <= MAX_PART else f"{part[:MAX_PART]}...\n" for part in parts)
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 __all__ = [
     "Halt",
     "HaltReason",
     "Runtime",
-    "describe",
-    "error_record",
     "execute",
     "interrupted",
     "perform_now",

@@ -18,6 +18,7 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, cast
 
 from aiojobs_rt.core import registry
+from aiojobs_rt.core.attempt import describe, error_record
 from aiojobs_rt.core.context import Cell, running
 from aiojobs_rt.core.execution import (
     UNKNOWN_FOR_MS,
@@ -25,8 +26,6 @@ from aiojobs_rt.core.execution import (
     Halt,
     HaltReason,
     Runtime,
-    describe,
-    error_record,
     execute,
     unknown_class,
 )
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from aiojobs_rt.core.continuation import Host
+    from aiojobs_rt.worker.progress import Progress
     from aiojobs_rt.worker.served import Delivery
     from aiojobs_rt.worker.settler import Settler
 
@@ -59,9 +60,9 @@ class Slot:
 
     __slots__ = ("cell", "deadline", "delivery", "halt", "halted_at", "retired", "started", "task")
 
-    def __init__(self) -> None:
+    def __init__(self, host: Host) -> None:
         self.halt = Halt()
-        self.cell = Cell()
+        self.cell = Cell(host)
         self.task: asyncio.Task[None] | None = None
         self.delivery: Delivery | None = None
         self.started = 0.0
@@ -78,14 +79,18 @@ class Slots:
         buffer: where they take from.
         settler: where outcomes go.
         runtime: what a run needs to know.
+        progress: keeps what the steps of jobs have reached.
     """
 
-    def __init__(self, concurrency: int, *, buffer: Buffer, settler: Settler, runtime: Runtime) -> None:
+    def __init__(
+        self, concurrency: int, *, buffer: Buffer, settler: Settler, runtime: Runtime, progress: Progress
+    ) -> None:
         self.concurrency = concurrency
         self.finished = 0
         self._buffer = buffer
         self._settler = settler
         self._runtime = runtime
+        self._progress = progress
         self._slots: set[Slot] = set()
         self._sweep = asyncio.Event()
         self._next_sweep = NEVER
@@ -122,7 +127,7 @@ class Slots:
             self._awaited -= 1
 
     def _spawn(self, group: TaskGroup) -> None:
-        slot = Slot()
+        slot = Slot(self._progress)
         self._slots.add(slot)
         # a fresh context: what a job left in its slot's is never seen by another
         Context().run(group.start_soon, self._run_slot, slot, group)
@@ -192,6 +197,8 @@ class Slots:
                 slot.deadline = NEVER
                 if outcome is not None:
                     settler.put(delivery, outcome, began, now)
+                if message.extra:
+                    self._progress.ended(message)
                 if slot.retired:
                     return
                 if self._awaited:

@@ -33,6 +33,7 @@ from aiojobs_rt.worker.courier import Courier
 from aiojobs_rt.worker.fetcher import Fetcher
 from aiojobs_rt.worker.heartbeat import Heartbeat
 from aiojobs_rt.worker.leases import Leases
+from aiojobs_rt.worker.progress import Progress
 from aiojobs_rt.worker.promoter import Promoter
 from aiojobs_rt.worker.reclaimer import Reclaimer
 from aiojobs_rt.worker.served import Served
@@ -118,7 +119,14 @@ class Worker:
         self._courier = Courier(state)
         self._settler = Settler(state, on_crossing=self._courier.call)
         self._buffer = Buffer()
-        self._slots = Slots(self.concurrency, buffer=self._buffer, settler=self._settler, runtime=self._runtime)
+        self._progress = Progress(state)
+        self._slots = Slots(
+            self.concurrency,
+            buffer=self._buffer,
+            settler=self._settler,
+            runtime=self._runtime,
+            progress=self._progress,
+        )
         self._leases = Leases(
             state, wires=self._wires, buffer=self._buffer, slots=self._slots, on_change=self._look_soon
         )
@@ -206,6 +214,7 @@ class Worker:
         if self._stopping.is_set():
             self._at_once.set()
         self.quiet()
+        self._progress.stopping = True
         self._stopping.set()
 
     def quiet(self) -> None:
@@ -226,6 +235,7 @@ class Worker:
         group.start_soon(self._slots.run, group)
         group.start_soon(self._promoter.run)
         group.start_soon(self._courier.run)
+        group.start_soon(self._progress.run)
         group.start_soon(self._reclaimer.run)
         logger.info(
             "worker %s: queues %s, concurrency %d, Redis %s",
@@ -323,7 +333,15 @@ class Worker:
         if self._heartbeat is not None:
             self._heartbeat.stop()
             await asyncio.to_thread(self._heartbeat.join, 2)
-        for part in (self._control, self._fetcher, self._promoter, self._courier, self._reclaimer, self._settler):
+        for part in (
+            self._control,
+            self._fetcher,
+            self._promoter,
+            self._courier,
+            self._progress,
+            self._reclaimer,
+            self._settler,
+        ):
             await part.aclose()
         await self._wires.close()
 

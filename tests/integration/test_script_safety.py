@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 JOB = "q.job-a"
-REFUSED = {"enqueue", "register", "admit", "arrive"}
+REFUSED = {"enqueue", "register", "admit", "arrive", "progress"}
 ELSEWHERE = {"revive", "remove", "inspect", "page", "survey"}
 """Scripts of the administration: its own tests run them at maxmemory."""
 
@@ -52,6 +52,8 @@ def prepare(queue: RawQueue, name: str) -> Callable[[], Any]:
             return lambda: queue.arrive(fields, "1-1")
         case "admit":
             return lambda: queue.admit(JOB)
+        case "progress":
+            return lambda: queue.progress(JOB, 1)
         case "renew":
             queue.register("w")
             queue.expire("w")

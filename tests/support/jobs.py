@@ -158,6 +158,23 @@ class Mixed(FaultJob):
             raise KeyError(text)
 
 
+class Stepwise(FaultJob):
+    """Two steps; the rows of the second are noted one by one."""
+
+    async def perform(self, rows: int, seconds: float) -> None:
+        self.write("start")
+        await self.step("prepare", self.prepare)
+        async for step in self.step("rows", start=0):
+            for row in range(step.cursor, rows):
+                await asyncio.sleep(seconds)
+                self.write("note", str(row))
+                await step.advance()
+        self.write("end")
+
+    async def prepare(self) -> None:
+        self.write("note", "prepared")
+
+
 class LastWords(FaultJob):
     """Its worker is killed between the end of perform and the settling."""
 

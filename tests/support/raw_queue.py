@@ -196,6 +196,10 @@ class RawQueue:
         answer: bytes = self.run("admit", keys, (CHANNEL, self.name, 60_000, *parts))
         return answer
 
+    def progress(self, id_: str, moves: int) -> int:
+        saved: int = self.run("progress", [self.keys.progress + id_], (moves, "{}", 60_000))
+        return saved
+
     # -- what a test looks at ----------------------------------------------------------------------
 
     def expire(self, *consumers: str) -> None:

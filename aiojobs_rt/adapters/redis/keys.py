@@ -31,6 +31,7 @@ class QueueKeys:
         "outgoing",
         "parked",
         "paused",
+        "progress",
         "queue",
         "recent",
         "result",
@@ -59,6 +60,7 @@ class QueueKeys:
         self.wake = base + "wake:"
         self.cancelled = base + "cancelled"
         self.paused = base + "paused"
+        self.progress = base + "progress:"
         self.recent = base + "recent"
         self.stats = base + "stats"
         self.result = base + "result:"

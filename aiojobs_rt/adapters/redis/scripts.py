@@ -10,6 +10,7 @@ Redis refuses a script at maxmemory only at its first write, so what must go on 
 | register | ZADD | refused, nothing done |
 | arrive | SET | refused, nothing done |
 | admit | SET | refused, nothing done |
+| progress | SET | refused, nothing done |
 | renew | ZREM | done |
 | settle | XACK | done |
 | promote | ZREM | done |

@@ -13,6 +13,7 @@ from aiojobs_rt import (
     Job,
     JobHandle,
     RedisAdapter,
+    Step,
     discard_on,
     exponentially_longer,
     polynomially_longer,
@@ -142,3 +143,22 @@ async def in_a_lifespan() -> None:
         assert_type(state, AppState)
     async with Job.lifespan() as anything:
         assert_type(anything, Any)
+
+
+class InSteps(Job):
+    async def perform(self, path: str) -> int:
+        await self.step("check", self.check)
+        await self.step("copy", self.copy, isolated=True)
+        async for step in self.step("rows", start=0):
+            assert_type(step, Step)
+            assert_type(step.name, str)
+            await step.advance()
+            await step.advance({"row": 1})
+            await step.set("x")
+            await step.checkpoint()
+        return len(path)
+
+    async def check(self) -> None: ...
+
+    async def copy(self, step: Step) -> bool:
+        return step.resumed

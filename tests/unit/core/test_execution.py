@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from aiojobs_rt import Discard, Job, Retry, Snooze, discard_on, rescue_from, retry_on
-from aiojobs_rt.core.execution import Halt, error_record, execute, interrupted, unknown_class
+from aiojobs_rt.core.attempt import error_record
+from aiojobs_rt.core.execution import Halt, execute, interrupted, unknown_class
 from aiojobs_rt.core.outcome import SUCCEEDED, Dead, Discarded, Outcome, Retried, Snoozed, Succeeded
 from tests.support.recording import NOW_MS, message_of, outcome_of, record_of, runtime
 
