@@ -6,7 +6,7 @@ import pytest
 
 from aiojobs_rt.adapters.redis.keys import QueueKeys, control_channel, is_permanent, queue_keys, queues_key, worker_key
 
-TEMPORARY = {"call", "grace", "wake", "result", "errors", "moved", "arrived"}
+TEMPORARY = {"call", "progress", "grace", "wake", "result", "errors", "moved", "arrived"}
 
 
 def names() -> list[str]:

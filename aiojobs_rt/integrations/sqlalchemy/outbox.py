@@ -44,6 +44,7 @@ R = TypeVar("R")
 
 PAGE = 500
 LONGEST_PAUSE = 5.0
+STOP_WITHIN = 5.0
 
 
 class Outbox:
@@ -117,10 +118,16 @@ class Outbox:
             adapter: where jobs go whose class is not loaded here; default: the default adapter.
             poll: seconds between two looks at an empty table.
         """
-        relaying = asyncio.create_task(self._relay_for_ever(engine, adapter, poll), name="aiojobs_rt outbox relay")
+        stopping = asyncio.Event()
+        relaying = asyncio.create_task(
+            self._relay_until(stopping, engine, adapter, poll), name="aiojobs_rt outbox relay"
+        )
         try:
             yield
         finally:
+            stopping.set()
+            # not cancelled in the middle of a transaction, which costs the database's connection, unless it hangs
+            await asyncio.wait([relaying], timeout=STOP_WITHIN)
             relaying.cancel()
             with suppress(asyncio.CancelledError):
                 await relaying
@@ -150,9 +157,11 @@ class Outbox:
                 await connection.execute(delete(table).where(table.c.position.in_(taken)))
         return len(rows)
 
-    async def _relay_for_ever(self, engine: AsyncEngine, adapter: Adapter | None, poll: float) -> None:
+    async def _relay_until(
+        self, stopping: asyncio.Event, engine: AsyncEngine, adapter: Adapter | None, poll: float
+    ) -> None:
         pause, failing = poll, False
-        while True:
+        while not stopping.is_set():
             try:
                 taken = await self.relay_once(engine, adapter=adapter)
             except (AiojobsError, SQLAlchemyError, OSError) as error:
@@ -165,7 +174,9 @@ class Outbox:
                 if failing:
                     logger.warning("the outbox %s is relayed again", self.table.name)
                 failing, pause = False, 0 if taken == PAGE else poll
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await stopping.wait()
 
 
 async def _hand_over(rows: Any, adapter: Adapter | None) -> None:
