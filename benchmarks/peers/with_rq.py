@@ -42,11 +42,18 @@ class CountedWorker(SimpleWorker):
     """Leaves the tally when it ends."""
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        jobs.count_parent()
         try:
             return bool(super().work(*args, **kwargs))
         finally:
             tally.write()
+
+
+class PooledWorker(CountedWorker):
+    """One of a pool, whose process is measured too."""
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        jobs.count_parent()
+        return super().work(*args, **kwargs)
 
 
 def produce(load: Load) -> Produced:
@@ -80,6 +87,6 @@ def work(load: Load, concurrency: int) -> None:
             logging_level=level, with_scheduler=load.job == "Late"
         )
     else:
-        WorkerPool(["default"], connection=connection, num_workers=concurrency, worker_class=CountedWorker).start(
+        WorkerPool(["default"], connection=connection, num_workers=concurrency, worker_class=PooledWorker).start(
             logging_level=level
         )

@@ -48,7 +48,7 @@ def produce(load: Load) -> Produced:
             await queue.enqueue(name, scheduled=due, ttl=-1, **given)
 
         async def ask(given: jobs.Arguments) -> None:
-            await queue.apply(name, **given)
+            await queue.apply(name, poll_interval=0.001, **given)
 
         produced = await jobs.produce(load, one, ask=ask)
         await queue.disconnect()
