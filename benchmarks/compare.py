@@ -103,8 +103,9 @@ class Contestant:
             "drain-10ms-100": min(drains, 9_000) * 3 // 2,
             "drain-10ms-1000": min(drains, 40_000) * 3 // 2,
             "memory": min(drains * 2, 20_000),
+            "wake-up": 501,
         }.get(scenario, 200)
-        kind = AtMost if scenario == "results" else Exactly
+        kind = AtMost if scenario in {"results", "wake-up"} else Exactly
         return kind(min(jobs, 300) if quick else jobs, quick)
 
 
