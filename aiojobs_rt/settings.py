@@ -6,8 +6,8 @@ import re
 from functools import lru_cache
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aiojobs_rt.errors import ConfigurationError
 
@@ -15,6 +15,22 @@ PREFIX = re.compile(r"[A-Za-z0-9_:-]{1,64}")
 
 Prefetch = Literal["auto"] | Annotated[int, Field(ge=0, le=100_000)]
 """How many jobs a worker reads ahead of its free slots; "auto": what they finish in about 50 ms."""
+
+
+_SHARDS = re.compile(r"\s*([^=\s]+)\s*=\s*([0-9]{1,4})\s*")
+
+
+def _parse_shards(given: object) -> object:
+    """`bulk=8,mail=2` as a mapping."""
+    if not isinstance(given, str):
+        return given
+    found: dict[str, int] = {}
+    for item in given.split(",") if given.strip() else ():
+        match = _SHARDS.fullmatch(item)
+        if match is None:
+            raise ValueError("write QUEUE=NUMBER, with commas in between, such as bulk=8,mail=2")
+        found[match[1]] = int(match[2])
+    return found
 
 
 class Settings(BaseSettings):
@@ -31,6 +47,12 @@ class Settings(BaseSettings):
     dead_max_jobs: int = Field(default=10_000, ge=0, description="the dead set's cap")
     dead_max_age: float = Field(default=180 * 86_400.0, gt=0, description="for how long a dead job is kept")
     recent: int = Field(default=1_000, ge=0, description="how many finished jobs are remembered; 0: none")
+
+    shards: Annotated[dict[str, int], NoDecode, BeforeValidator(_parse_shards)] = Field(
+        default_factory=dict, description="queues over several streams: QUEUE=NUMBER, with commas in between"
+    )
+    wait_replicas: int = Field(default=0, ge=0, description="an enqueue returns when so many replicas have it")
+    wait_timeout: float = Field(default=1.0, gt=0, description="for how long it waits for them")
 
     concurrency: int = Field(default=100, ge=1, le=100_000, description="how many jobs a worker runs at once")
     prefetch: Prefetch = Field(default="auto", description="how many jobs a worker reads ahead of its free slots")

@@ -11,9 +11,10 @@ from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key, worker_key
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.adapters.redis.shards import queue_of_part, registered_parts
 from aiojobs_rt.admin import reading
 from aiojobs_rt.admin.records import JobDetails, JobPage, JobSummary, QueueSummary, WorkerSummary
-from aiojobs_rt.core.message import check_queue_name, queue_of
+from aiojobs_rt.core.message import check_queue_name, home_of
 from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
@@ -63,17 +64,20 @@ class Admin:
     # -- queries ---------------------------------------------------------------------------------
 
     async def queue_names(self) -> list[str]:
-        """Every queue that was ever used, sorted."""
-        key = queues_key(self.adapter.prefix)
-        names: list[bytes] = await self.call("SMEMBERS", key, key=key)
-        return sorted(name.decode(errors="replace") for name in names)
+        """Every queue that was ever used, sorted; a sharded one once."""
+        return sorted({queue_of_part(part) for part in await self._registered()})
 
     async def queues(self) -> list[QueueSummary]:
         """All queues in numbers, by name."""
-        return [await self.queue(name) for name in await self.queue_names()]
+        registered = await self._registered()
+        names = sorted({queue_of_part(part) for part in registered})
+        return [reading.together(name, [await self._queue(p) for p in self._parts(name, registered)]) for name in names]
 
     async def queue(self, name: str) -> QueueSummary:
-        """One queue in numbers; one that does not exist is empty."""
+        """One queue in numbers, all its shards together; one that does not exist is empty."""
+        return reading.together(name, [await self._queue(part) for part in self._parts(name, await self._registered())])
+
+    async def _queue(self, name: str) -> QueueSummary:
         now_ms, waiting, running, scheduled, retrying, dead, since_ms, paused, leases = await self._survey(name)
         expired = [lease for lease in leases if lease[1] <= now_ms]
         return QueueSummary(
@@ -99,16 +103,27 @@ class Admin:
             job: only jobs of this name; empty for all.
             limit: at most so many, up to 500.
             after: the cursor of an earlier page (`JobPage.next`).
+
+        Of a sharded queue shard after shard is shown, each in its order.
         """
         limit = max(1, min(limit, MOST_JOBS))
         found: list[JobSummary] = []
+        parts = self._parts(queue, await self._registered())
+        shard, separator, rest = after.partition("|")
+        at, after = (int(shard), rest) if separator and shard.isdigit() else (0, after)
         for _ in range(MOST_PAGES):
+            if at >= len(parts):
+                return JobPage(tuple(found), "")
             look = self._finished if state == "finished" else self._page
-            page, after = await look(queue, state, job=job, limit=limit - len(found), after=after)
+            page, after = await look(parts[at], state, job=job, limit=limit - len(found), after=after)
             found += page
-            if not after or len(found) >= limit:
+            if not after:
+                at += 1
+            if len(found) >= limit:
                 break
-        return JobPage(tuple(found), after)
+        if at >= len(parts):
+            return JobPage(tuple(found), "")
+        return JobPage(tuple(found), f"{at}|{after}" if at else after)
 
     async def job(self, job_id: str) -> JobDetails | None:
         """All that is kept of a job; None when nothing is.
@@ -120,16 +135,17 @@ class Admin:
         if fields[0] == b"unknown":
             return None
         if fields[0] == b"ended":
-            return reading.ended(job_id, queue, fields[2], fields[3])
-        return reading.details(job_id, queue, fields)
+            return reading.ended(job_id, queue_of_part(queue), fields[2], fields[3])
+        return reading.details(job_id, queue_of_part(queue), fields)
 
     async def workers(self) -> list[WorkerSummary]:
         """All workers that have a lease, or have left one behind, by name."""
         served: dict[str, list[tuple[str, bool, int]]] = {}
-        for queue in await self.queue_names():
-            now_ms, *_, leases = await self._survey(queue)
+        for part in sorted(await self._registered()):
+            now_ms, *_, leases = await self._survey(part)
             for consumer, expiry, pending in leases:
-                served.setdefault(reading.worker_of(consumer), []).append((queue, expiry > now_ms, pending))
+                line = queue_of_part(part), expiry > now_ms, pending
+                served.setdefault(reading.worker_of(consumer), []).append(line)
         names = sorted(served)
         told: list[Any] = [
             await self.call("HGETALL", key, key=key)
@@ -182,6 +198,9 @@ class Admin:
 
     async def retry_dead(self, queue: str) -> int:
         """Run all dead jobs of a queue anew, but those that can't be read; how many. Jobs that die meanwhile stay dead."""
+        return sum([await self._retry_dead(part) for part in self._parts(queue, await self._registered())])
+
+    async def _retry_dead(self, queue: str) -> int:
         revived = 0
         dead, now_ms = await self._all_dead(queue)
         readable = [
@@ -208,6 +227,9 @@ class Admin:
 
     async def discard_dead(self, queue: str) -> int:
         """Remove all dead jobs of a queue; how many."""
+        return sum([await self._discard_dead(part) for part in self._parts(queue, await self._registered())])
+
+    async def _discard_dead(self, queue: str) -> int:
         removed = 0
         ids = list((await self._all_dead(queue))[0])
         for start in range(0, len(ids), MOST_JOBS):
@@ -252,10 +274,21 @@ class Admin:
         return await wire.run(script(name), keys, arguments)
 
     async def _set_paused(self, queue: str, action: str) -> bool:
-        keys = self._keys(check_queue_name(queue))
-        return bool(
-            await self._run("pause", queue, (keys.paused,), (action, control_channel(self.adapter.prefix), queue))
-        )
+        changed = False
+        for part in self._parts(check_queue_name(queue), await self._registered()):
+            arguments = action, control_channel(self.adapter.prefix), part
+            changed |= bool(await self._run("pause", part, (self._keys(part).paused,), arguments))
+        return changed
+
+    async def _registered(self) -> list[str]:
+        key = queues_key(self.adapter.prefix)
+        names: list[bytes] = await self.call("SMEMBERS", key, key=key)
+        return [name.decode(errors="replace") for name in names]
+
+    def _parts(self, queue: str, registered: Sequence[str]) -> list[str]:
+        """A queue's shards: those that this adapter is told of, and those that are registered."""
+        found = registered_parts(queue, [name.encode() for name in registered])
+        return list(dict.fromkeys([*self.adapter.shards.parts(queue), *found]))
 
     async def _survey(self, queue: str) -> tuple[Any, ...]:
         keys = self._keys(queue)
@@ -278,7 +311,7 @@ class Admin:
         )
         rows = zip(*(flat[i::6] for i in range(6)), strict=True)
         jobs = [
-            reading.summary(job_id, name, meta, queue=queue, state=state, at_ms=at_ms, consumer=consumer)
+            reading.summary(job_id, name, meta, queue=queue_of_part(queue), state=state, at_ms=at_ms, consumer=consumer)
             for job_id, name, meta, _, at_ms, consumer in rows
         ]
         return jobs, cursor.decode()
@@ -290,7 +323,7 @@ class Admin:
         )
         found: list[JobSummary] = []
         for entry, fields in entries:
-            line = reading.finished(fields[1], queue)
+            line = reading.finished(fields[1], queue_of_part(queue))
             if line is not None and job in ("", line.job):
                 found.append(line)
                 if len(found) == limit:
@@ -299,7 +332,7 @@ class Admin:
 
     async def _inspect(self, job_id: str) -> tuple[str, list[Any]]:
         """The queue on which a job is, which is another than its id's once a retry_on has sent it there, and inspect.lua's answer."""
-        queue = queue_of(job_id)
+        queue = home_of(job_id)
         answer: list[Any] = []
         for _ in range(HOPS):
             keys = self._keys(queue)
@@ -369,7 +402,7 @@ def _worker(name: str, served: list[tuple[str, bool, int]], fields: list[bytes])
     return WorkerSummary(
         name=name,
         state="dead" if not alive else "quiet" if told.get(b"quiet") == b"1" else "running",
-        queues=tuple(queue for queue, _, _ in served),
+        queues=tuple(dict.fromkeys(queue for queue, _, _ in served)),
         jobs=sum(pending for _, _, pending in served),
         host=reading.text(told.get(b"host", b"")),
         pid=reading.whole(told.get(b"pid")),

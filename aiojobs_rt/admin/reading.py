@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from aiojobs_rt.adapters.redis.adapter import ended_of
-from aiojobs_rt.admin.records import Attempt, JobDetails, JobSummary
+from aiojobs_rt.admin.records import Attempt, JobDetails, JobSummary, QueueSummary
 from aiojobs_rt.core.message import JobMessage, MalformedMessage, NewerMessage, parse
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -133,6 +133,24 @@ def ended(job_id: str, queue: str, line: bytes, record: bytes) -> JobDetails:
         return found
     kept = ended_of(record)
     return replace(found, state=kept.outcome, reason=found.reason or kept.error, result=kept.result)
+
+
+def together(name: str, parts: list[QueueSummary]) -> QueueSummary:
+    """The shards of a queue, in one."""
+    latencies = [part.latency for part in parts if part.latency is not None]
+    return QueueSummary(
+        name=name,
+        waiting=sum(part.waiting for part in parts),
+        running=sum(part.running for part in parts),
+        scheduled=sum(part.scheduled for part in parts),
+        retrying=sum(part.retrying for part in parts),
+        dead=sum(part.dead for part in parts),
+        latency=max(latencies, default=None),
+        workers=tuple(sorted({worker for part in parts for worker in part.workers})),
+        dead_workers=tuple(sorted({worker for part in parts for worker in part.dead_workers})),
+        stranded=sum(part.stranded for part in parts),
+        paused=any(part.paused for part in parts),
+    )
 
 
 def fresh_meta(meta: bytes, *, queue: str, now_ms: int) -> bytes | None:

@@ -76,6 +76,16 @@ def queue_of(job_id: str) -> str:
     return match["queue"]
 
 
+def home_of(job_id: str) -> str:
+    """Where a job's keys are: the queue that its id names, with the shard if it names one (`bulk~3`).
+
+    Raises:
+        ValueError: it is no job id.
+    """
+    queue_of(job_id)
+    return job_id.partition(".")[0]
+
+
 def check_queue_name(queue: str) -> str:
     """The queue's name, when it is one.
 

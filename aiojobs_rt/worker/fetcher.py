@@ -15,9 +15,11 @@ its own pending entries and runs those that it does not know.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
@@ -29,7 +31,7 @@ from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.worker.served import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from aiojobs_rt.settings import Prefetch
     from aiojobs_rt.worker.buffer import Buffer
@@ -58,7 +60,6 @@ class Fetcher:
         slots: how many run, and how fast.
         prefetch: how many entries to read ahead of the free slots; "auto": by the measured rate.
         settler: where stale entries are put back.
-        weights: queue name -> weight for a weighted order; empty: strict, in the order of `state.queues`.
         register: takes the lease on a queue, and makes its groups.
         on_empty: called when all queues were found empty and nothing is left to do here.
     """
@@ -71,7 +72,6 @@ class Fetcher:
         slots: Slots,
         prefetch: Prefetch,
         settler: Settler,
-        weights: dict[str, int],
         register: Callable[[Served], Coroutine[Any, Any, None]],
         on_empty: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
@@ -80,7 +80,9 @@ class Fetcher:
         self._slots = slots
         self._prefetch: Prefetch = prefetch
         self._settler = settler
-        self._weights = weights
+        self._weights: dict[str, float] = {}
+        self._sharded = False
+        self._turn = 0
         self._register = register
         self._on_empty = on_empty
         self._wires = Wires(state.adapter.endpoint, "aiojobs_rt:fetch")
@@ -96,6 +98,20 @@ class Fetcher:
         self.blocked_on: set[str] = set()
         self._apart = state.adapter.endpoint.clustered
         self._reads: dict[str, asyncio.Task[bool]] = {}
+
+    def order_by(self, weights: Mapping[str, int]) -> None:
+        """Set the order in which queues are read. The shards of a queue take turns, and share its weight.
+
+        Args:
+            weights: queue name -> weight for a weighted order; empty: strict, in the order of `state.queues`.
+        """
+        shards = Counter(served.queue for served in self._state.queues.values())
+        self._sharded = len(shards) < len(self._state.queues)
+        if weights:
+            self._weights = {
+                served.name: weights.get(served.queue, 1) / shards[served.queue]
+                for served in self._state.queues.values()
+            }
 
     async def run(self) -> None:
         """Fetch until the worker is quiet."""
@@ -187,9 +203,19 @@ class Fetcher:
         now = time.monotonic()
         queues = [served for served in self._state.queues.values() if served.may_read(now) and not served.paused]
         if not self._weights or len(queues) < 2:
-            return queues
+            return self._take_turns(queues) if self._sharded else queues
         # a weighted shuffle: Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006), keys u^(1/w)
         return sorted(queues, key=lambda served: -(random.random() ** (1 / self._weights.get(served.name, 1))))  # noqa: S311 - an order
+
+    def _take_turns(self, queues: list[Served]) -> list[Served]:
+        """The same order of queues, but each time another shard of each comes first."""
+        self._turn += 1
+        found: list[Served] = []
+        for _, group in itertools.groupby(queues, key=lambda served: served.queue):
+            shards = list(group)
+            first = self._turn % len(shards)
+            found += shards[first:] + shards[:first]
+        return found
 
     async def _read_all(self, want: int) -> int:
         """Read from the queues in their order; how many entries came."""
@@ -216,7 +242,7 @@ class Fetcher:
         if not self._weights or len(queues) < 2:
             return everything
         total = sum(self._weights.get(served.name, 1) for served in queues)
-        shares = [want * self._weights.get(served.name, 1) // total for served in queues]
+        shares = [int(want * self._weights.get(served.name, 1) / total) for served in queues]
         for index in range(want - sum(shares)):  # the order is a weighted lottery
             shares[index] += 1
         return [pair for pair in zip(queues, shares, strict=True) if pair[1]] + everything

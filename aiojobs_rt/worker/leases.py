@@ -56,12 +56,15 @@ class Leases:
         Raises:
             ConfigurationError: Redis refuses; the message says why.
         """
+        clustered = self._state.adapter.endpoint.clustered
         for served in self._state.queues.values():
             while not served.registered and not stopping.is_set():
                 try:
                     await self.register(served)
                 except Away as error:
                     await self._state.redis.failed(error)
+                    if clustered and any(other.registered for other in self._state.queues.values()):
+                        break  # its node is away, others are not: the beat takes it later
                 except exceptions.ResponseError as error:
                     if "WRONGTYPE" in str(error) or "NOPERM" in str(error):
                         raise ConfigurationError(f"queue {served.name}: {error}") from None
@@ -155,5 +158,7 @@ class Leases:
                         (keys.workers, keys.stream, keys.lanes, keys.wake + consumer, keys.call + consumer),
                         (consumer,),
                     )
-                except exceptions.ResponseError as error:  # the others are given up all the same
+                except (Away, exceptions.ResponseError) as error:  # the others are given up all the same
+                    if isinstance(error, Away) and not self._state.adapter.endpoint.clustered:
+                        raise
                     logger.error("queue %s: its lease can't be given up: %s", served.name, error)  # noqa: TRY400 - an answer of Redis

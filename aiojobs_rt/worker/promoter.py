@@ -23,6 +23,7 @@ logger = logging.getLogger("aiojobs_rt.promoter")
 LIMIT = 200
 """Jobs of one call: Redis works on them for some 2 ms, and answers nobody meanwhile."""
 REFUSED_FOR_MS = 5_000
+AWAY_FOR_MS = 300
 NEVER = float("inf")
 
 
@@ -65,6 +66,9 @@ class Promoter:
                 try:
                     await self.promote(served)
                 except (Away, ConfigurationError) as error:
+                    if self._state.adapter.endpoint.clustered:  # the queues of other nodes are not kept waiting
+                        self.note_due(name, self._state.clock.now_ms() + AWAY_FOR_MS)
+                        continue
                     self.note_due(name, due_ms)
                     await self._state.redis.failed(error)
                 except exceptions.ResponseError as error:  # this queue's own trouble: the others are not kept waiting

@@ -105,6 +105,10 @@ class Reclaimer:
             if self._refusals.get(served.name) != str(error):
                 logger.error("queue %s: the beat failed: %s", served.name, error)  # noqa: TRY400 - an answer of Redis, no fault of this code
                 self._refusals[served.name] = str(error)
+        except (Away, ConfigurationError) as error:
+            if not self._state.adapter.endpoint.clustered:
+                raise
+            await self._state.redis.failed(error)  # the queues of other nodes are looked after all the same
         else:
             self._refusals.pop(served.name, None)
 

@@ -56,9 +56,9 @@ class Delivery:
         if self.message is None:
             fields = self.fields
             if len(fields) == 8 and fields[0] == b"id" and fields[6] == b"meta":
-                self.message = parse(fields[1], fields[3], fields[5], fields[7], queue=self.served.name)
+                self.message = parse(fields[1], fields[3], fields[5], fields[7], queue=self.served.queue)
             else:
-                self.message = parse(b"", b"", b"", b"", queue=self.served.name)
+                self.message = parse(b"", b"", b"", b"", queue=self.served.queue)
         return self.message
 
 
@@ -66,7 +66,7 @@ class Served:
     """A queue, as one worker serves it.
 
     Args:
-        name: the queue's name.
+        name: the queue's name; of a sharded one, the shard's (`bulk~3`).
         worker: the worker's name; consumers are named after it and an epoch, so that a lost lease is never taken for a held one.
         prefix: what all keys begin with.
         lease: seconds.
@@ -74,6 +74,8 @@ class Served:
 
     def __init__(self, name: str, *, worker: str, prefix: str, lease: float) -> None:
         self.name = name
+        self.queue = name.partition("~")[0]
+        """As jobs know it: without the shard."""
         self.keys = queue_keys(prefix, name)
         self.lease = lease
         self.worker = worker

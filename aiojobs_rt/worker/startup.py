@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
@@ -9,15 +10,19 @@ from redis import exceptions
 from aiojobs_rt.adapters.default import adapter_of
 from aiojobs_rt.adapters.redis.adapter import RedisAdapter
 from aiojobs_rt.adapters.redis.connection import Away, Wire
+from aiojobs_rt.adapters.redis.keys import queues_key
+from aiojobs_rt.adapters.redis.shards import registered_parts
 from aiojobs_rt.core.message import check_queue_name
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.job import Job
+from aiojobs_rt.worker.served import Served
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
     from contextlib import AsyncExitStack
 
+    from aiojobs_rt.adapters.redis.routing import Wires
     from aiojobs_rt.worker.state import WorkerState
 
 OLDEST_REDIS = (6, 2)
@@ -85,6 +90,22 @@ async def await_redis(state: WorkerState, wire: Wire, stopping: asyncio.Event) -
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
             raise ConfigurationError(f"{display} is Redis {version}; 6.2 or newer is needed")
         return
+
+
+async def add_registered_shards(state: WorkerState, wires: Wires, names: Sequence[str]) -> dict[str, Served]:
+    """The queues to serve, and with each the shards that it once had and that may still hold jobs."""
+    registry = queues_key(state.adapter.prefix)
+    registered: list[bytes] = []
+    with suppress(Away, exceptions.ResponseError):  # then those that are configured
+        registered = await wires.of(registry).call("SMEMBERS", registry)
+    found: dict[str, Served] = {}
+    for name in names:
+        parts = dict.fromkeys([*state.adapter.shards.parts(name), *registered_parts(name, registered)])
+        for part in parts:
+            found[part] = state.queues.get(part) or Served(
+                part, worker=state.name, prefix=state.adapter.prefix, lease=state.lease
+            )
+    return found
 
 
 async def enter_lifespans(classes: Sequence[type[Job]], stack: AsyncExitStack) -> dict[type[Job], Any]:

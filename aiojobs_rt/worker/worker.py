@@ -39,7 +39,7 @@ from aiojobs_rt.worker.reclaimer import Reclaimer
 from aiojobs_rt.worker.served import Served
 from aiojobs_rt.worker.settler import Settler
 from aiojobs_rt.worker.slots import Slots
-from aiojobs_rt.worker.startup import await_redis, choose_queues, enter_lifespans, find_adapter
+from aiojobs_rt.worker.startup import add_registered_shards, await_redis, choose_queues, enter_lifespans, find_adapter
 from aiojobs_rt.worker.state import WorkerState
 
 if TYPE_CHECKING:
@@ -103,7 +103,12 @@ class Worker:
         names, weights = choose_queues(queues, self._classes)
         self.name = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
         prefix = self._adapter.prefix
-        served = [Served(name, worker=self.name, prefix=prefix, lease=lease) for name in names]
+        self._names, self._weights = names, weights
+        served = [
+            Served(part, worker=self.name, prefix=prefix, lease=lease)
+            for name in names
+            for part in self._adapter.shards.parts(name)
+        ]
         self._state = state = WorkerState(self._adapter, name=self.name, lease=lease, queues=served)
         self._burst = burst
         self._burst_idle = 0
@@ -136,7 +141,6 @@ class Worker:
             slots=self._slots,
             prefetch=prefetch,
             settler=self._settler,
-            weights=weights,
             register=self._leases.register,
             on_empty=self._found_empty,
         )
@@ -171,7 +175,7 @@ class Worker:
     @property
     def queues(self) -> list[str]:
         """The names of the queues that it serves, in order."""
-        return list(self._state.queues)
+        return list(self._names)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until `stop`; with `burst`, until the queues are drained.
@@ -187,6 +191,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             await await_redis(self._state, self._wires.any, self._stopping)
+            self._state.queues = await add_registered_shards(self._state, self._wires, self._names)
+            self._fetcher.order_by(self._weights)
             self._runtime.states = await enter_lifespans(self._classes, stack)
             await self._leases.take_all(self._stopping)
             self._heartbeat = Heartbeat(
@@ -240,7 +246,7 @@ class Worker:
         logger.info(
             "worker %s: queues %s, concurrency %d, Redis %s",
             self.name,
-            ", ".join(self._state.queues),
+            ", ".join(self._names),
             self.concurrency,
             self._adapter.endpoint.display,
         )
@@ -394,7 +400,7 @@ class Worker:
 
     def _details(self) -> dict[str, str | int]:
         return {
-            "queues": ",".join(self._state.queues),
+            "queues": ",".join(self._names),
             "concurrency": self.concurrency,
             "running": len(self._slots.running),
             "host": socket.gethostname(),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.crc import key_slot
 
-from aiojobs_rt import RedisAdapter
+from aiojobs_rt import RedisAdapter, perform_all_later
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
-from tests.support.behaviours import QUEUES, Behaviours, Writers
+from tests.support.behaviours import QUEUES, Behaviours, Writers, check_no_loss
 from tests.support.jobs import Echo, FaultJob
 from tests.support.replicated import NODE_TIMEOUT_MS, ClusterSetup
 from tests.support.waiting import wait_until
@@ -83,6 +83,25 @@ class TestCluster(Behaviours):
         assert set(history.ids("end")) <= set(writers.ids)
         assert "MOVED" not in worker.log
         assert "READONLY" not in "".join(line for line in worker.log.splitlines() if " is away" not in line)
+
+    async def test_nothing_acknowledged_by_a_replica_is_lost(
+        self, cluster: ClusterSetup, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await fleet.start(queues=QUEUES, lease=3)
+        old = cluster.master_of("low")
+        async with RedisAdapter(cluster.url, wait_replicas=1, wait_timeout=0.3) as adapter:
+            monkeypatch.setattr(FaultJob, "adapter", adapter)
+            await check_no_loss(fleet, old, Writers("low"), moved=lambda: cluster.master_of("low") is not old)
+
+    async def test_a_sharded_queue_lies_on_all_nodes(
+        self, cluster: ClusterSetup, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with RedisAdapter(cluster.url, shards={"bulk": 8}) as adapter:
+            monkeypatch.setattr(FaultJob, "adapter", adapter)
+            assert len({cluster.master_of(part).port for part in adapter.shards.parts("bulk")}) == 3
+            await fleet.start(queues=["bulk"], environment={"AIOJOBS_RT_SHARDS": "bulk=8"})
+            handles = await perform_all_later([Echo.set(queue="bulk").bind(str(n)) for n in range(80)])
+            assert [await handle.result(timeout=10) for handle in handles] == [str(n) for n in range(80)]
 
     async def test_a_slot_moves_while_jobs_run(self, cluster: ClusterSetup, fleet: Fleet) -> None:
         await fleet.start(queues=QUEUES, lease=3)

@@ -9,7 +9,7 @@ import pytest
 
 from aiojobs_rt import RedisAdapter
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
-from tests.support.behaviours import QUEUES, Behaviours, Writers
+from tests.support.behaviours import QUEUES, Behaviours, Writers, check_no_loss
 from tests.support.jobs import FaultJob
 from tests.support.replicated import DOWN_AFTER_MS, SentinelSetup
 from tests.support.waiting import wait_until
@@ -75,6 +75,15 @@ class TestSentinel(Behaviours):
         assert "READONLY" not in "".join(
             line for line in worker.log.splitlines(keepends=True) if " is away" not in line
         )
+
+    async def test_nothing_acknowledged_by_a_replica_is_lost(
+        self, sentinels: SentinelSetup, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await fleet.start(queues=QUEUES, lease=3)
+        old = sentinels.master()
+        async with RedisAdapter(sentinels.url, wait_replicas=1, wait_timeout=0.3) as adapter:
+            monkeypatch.setattr(FaultJob, "adapter", adapter)
+            await check_no_loss(fleet, old, Writers("low"), moved=lambda: sentinels.master() is not old)
 
 
 async def test_a_password_for_each(sentinels: SentinelSetup) -> None:

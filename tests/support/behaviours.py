@@ -22,9 +22,11 @@ from tests.support.waiting import wait_until
 from tests.support.worker_process import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from aiojobs_rt import RedisAdapter
+    from tests.support.redis_server import RedisServer
     from tests.support.worker_process import Fleet
 
 QUEUES = ("default", "low", "mail")
@@ -154,4 +156,20 @@ class Writers:
         await asyncio.gather(*self._tasks)
 
 
-__all__ = ["QUEUES", "Behaviours", "Writers"]
+async def check_no_loss(fleet: Fleet, master: RedisServer, writers: Writers, moved: Callable[[], bool]) -> None:
+    """Kill a master under writers whose adapter waits for a replica: what was acknowledged is run, whatever else happens."""
+    await wait_until(lambda: len(writers.ids) >= 100, what="acknowledged jobs")
+    master.kill()
+    await wait_until(moved, what="another master")
+    master.start()
+    acknowledged = len(writers.ids)
+    await wait_until(lambda: len(writers.ids) >= acknowledged + 50, timeout=15, what="jobs on the new master")
+    await writers.stop()
+    for error in writers.failed:
+        assert "in the master, but only 0 of 1" in str(error)
+    await wait_until(
+        lambda: set(writers.ids) <= set(fleet.ledger.read().ids("end")), timeout=15, what="all of them to run"
+    )
+
+
+__all__ = ["QUEUES", "Behaviours", "Writers", "check_no_loss"]

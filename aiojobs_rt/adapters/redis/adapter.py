@@ -20,17 +20,18 @@ import orjson
 from aiojobs_rt.adapters.base import Ended
 from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.endpoint import endpoint_of
-from aiojobs_rt.adapters.redis.enqueuer import Enqueuer, route_of
+from aiojobs_rt.adapters.redis.enqueuer import Enqueuer, Replication, route_of
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.adapters.redis.shards import Shards
 from aiojobs_rt.adapters.redis.subscriber import Subscriber
-from aiojobs_rt.core.message import queue_of
+from aiojobs_rt.core.message import home_of
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable, ResultNotKept
 from aiojobs_rt.settings import PREFIX, settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from aiojobs_rt.adapters.base import Envelope, Status
     from aiojobs_rt.adapters.redis.connection import Argument
@@ -58,17 +59,36 @@ class RedisAdapter:
         url: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or embedded://DIR; used as given, whatever the environment says.
         prefix: what all keys begin with; default: AIOJOBS_RT_PREFIX, else "aiojobs".
         enqueue_timeout: seconds for which an enqueue is tried again; default: AIOJOBS_RT_ENQUEUE_TIMEOUT, else 10.
+        shards: how many streams which queue is spread over; default: AIOJOBS_RT_SHARDS, else one each.
+        wait_replicas: an enqueue returns when so many replicas have acknowledged it; default: AIOJOBS_RT_WAIT_REPLICAS, else 0.
+        wait_timeout: seconds for which it waits for them; default: AIOJOBS_RT_WAIT_TIMEOUT, else 1.
 
     Raises:
         ConfigurationError: the URL or the prefix is wrong.
     """
 
-    def __init__(self, url: str, *, prefix: str | None = None, enqueue_timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str | None = None,
+        enqueue_timeout: float | None = None,
+        shards: Mapping[str, int] | None = None,
+        wait_replicas: int | None = None,
+        wait_timeout: float | None = None,
+    ) -> None:
         self.endpoint = endpoint_of(url)
         self.prefix = settings().prefix if prefix is None else prefix
         if not PREFIX.fullmatch(self.prefix):
             raise ConfigurationError(f"prefix must be 1 to 64 of A-Z, a-z, 0-9, '_', ':' and '-', got {self.prefix!r}")
-        self._timeout = settings().enqueue_timeout if enqueue_timeout is None else enqueue_timeout
+        options = settings()
+        self._timeout = options.enqueue_timeout if enqueue_timeout is None else enqueue_timeout
+        self.shards = Shards(options.shards if shards is None else shards)
+        replicas = options.wait_replicas if wait_replicas is None else wait_replicas
+        patience = options.wait_timeout if wait_timeout is None else wait_timeout
+        if replicas < 0 or patience <= 0:
+            raise ConfigurationError("wait_replicas must be at least 0, and wait_timeout more than 0 seconds")
+        self._replication = Replication(replicas, int(patience * 1000)) if replicas else None
         self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -82,6 +102,8 @@ class RedisAdapter:
 
     async def enqueue(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Enqueue jobs; see `Adapter.enqueue`."""
+        if self.shards:
+            self.shards.spread(envelopes)
         return await (await self._session()).enqueuer.enqueue(envelopes)
 
     async def enqueue_once(self, envelopes: Sequence[Envelope]) -> list[bool]:
@@ -167,7 +189,7 @@ class RedisAdapter:
 
         try:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
-                queue = queue_of(job_id)
+                queue = home_of(job_id)
                 while True:
                     if channel != (current := queue_keys(self.prefix, queue).result + job_id):
                         session.subscriber.leave(channel, listener)
@@ -217,7 +239,7 @@ class RedisAdapter:
 
     async def _look(self, job_id: str) -> tuple[bytes, bytes, str]:
         """State, detail (see look.lua), and the queue: another than the id's once a retry_on has sent the job there."""
-        queue = queue_of(job_id)
+        queue = home_of(job_id)
         for _ in range(8):
             keys = queue_keys(self.prefix, queue)
             (state, detail), _sent = await self._run(
@@ -256,7 +278,9 @@ class RedisAdapter:
         if session is None or session.pid != os.getpid():
             if session is not None:
                 session.abandon()
-            session = _Session(self.endpoint, prefix=self.prefix, enqueue_timeout=self._timeout)
+            session = _Session(
+                self.endpoint, prefix=self.prefix, enqueue_timeout=self._timeout, replication=self._replication
+            )
             self._sessions[loop] = session
             await session.bind_to_loop(functools.partial(self._forget, loop, session))
         return session
@@ -269,9 +293,11 @@ class RedisAdapter:
 class _Session:
     """The connections of one process and loop."""
 
-    def __init__(self, endpoint: Endpoint, *, prefix: str, enqueue_timeout: float) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, prefix: str, enqueue_timeout: float, replication: Replication | None
+    ) -> None:
         self.pid = os.getpid()
-        self.enqueuer = Enqueuer(endpoint, prefix=prefix, timeout=enqueue_timeout)
+        self.enqueuer = Enqueuer(endpoint, prefix=prefix, timeout=enqueue_timeout, replication=replication)
         self.wires = Wires(endpoint, "aiojobs_rt")
         self.subscriber = Subscriber(endpoint, "aiojobs_rt:results")
         self._guard: AsyncGenerator[None] | None = None

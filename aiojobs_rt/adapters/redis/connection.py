@@ -278,6 +278,12 @@ def is_no_master(error: Exception) -> bool:
     return isinstance(error, exceptions.ReadOnlyError) or any(text in str(error) for text in _NO_MASTER)
 
 
+def raise_error(reply: object) -> None:
+    """Raise a reply that is an error, as `Wire.run` would."""
+    if isinstance(reply, exceptions.RedisError):
+        raise _classify(reply)
+
+
 def _classify(error: Exception) -> Exception:
     return Away(str(error)) if isinstance(error, AWAY) or str(error).startswith(_NOT_NOW) else error
 

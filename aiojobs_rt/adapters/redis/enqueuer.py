@@ -14,12 +14,13 @@ import logging
 import random
 import secrets
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
 from aiojobs_rt.adapters.redis.batching import Batcher
-from aiojobs_rt.adapters.redis.connection import CALL_TIMEOUT, Away
+from aiojobs_rt.adapters.redis.connection import CALL_TIMEOUT, Away, raise_error
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
@@ -35,7 +36,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.enqueuer")
 
 WIRES = 4
+CALL_KEPT_MS = 600_000
 _OVERHEAD = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """How many replicas must acknowledge an enqueue, and how long they have for it."""
+
+    replicas: int
+    timeout_ms: int
 
 
 class Enqueuer:
@@ -45,12 +55,16 @@ class Enqueuer:
         endpoint: where Redis is.
         prefix: what all keys begin with.
         timeout: seconds for which a call is tried again.
+        replication: how many replicas must have it before a call counts as answered; None: none.
     """
 
-    def __init__(self, endpoint: Endpoint, *, prefix: str, timeout: float) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, prefix: str, timeout: float, replication: Replication | None = None
+    ) -> None:
         self._prefix = prefix
         self._timeout = timeout
         self._client = secrets.token_urlsafe(9)
+        self._replication = replication
         self._wires = [Wires(endpoint, "aiojobs_rt:enqueue") for _ in range(WIRES)]
         self._queues: dict[str, _Queue] = {}
 
@@ -95,7 +109,9 @@ class Enqueuer:
         queue = self._queues.get(name)
         if queue is None:
             wires = self._wires[len(self._queues) % WIRES]
-            queue = self._queues[name] = _Queue(self._prefix, name, self._client, wires, self._timeout)
+            queue = self._queues[name] = _Queue(
+                self._prefix, name, self._client, wires, timeout=self._timeout, replication=self._replication
+            )
         return queue.batcher
 
 
@@ -114,11 +130,21 @@ class _Parcel:
 class _Queue:
     """One queue's calls, numbered."""
 
-    def __init__(self, prefix: str, queue: str, client: str, wires: Wires, timeout: float) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        queue: str,
+        client: str,
+        wires: Wires,
+        *,
+        timeout: float,
+        replication: Replication | None,
+    ) -> None:
         keys = queue_keys(prefix, queue)
         self._queue = queue
         self._wire = wires.of(queue)
         self._timeout = timeout
+        self._replication = replication
         self._keys = (keys.stream, keys.index, keys.call + client, keys.scheduled, keys.parked, keys.lanes)
         self._channel = control_channel(prefix)
         self._queues_key = queues_key(prefix)
@@ -164,7 +190,10 @@ class _Queue:
                         [("SADD", self._queues_key, self._queue)], timeout=patience
                     )
                     self._registered = not isinstance(added, exceptions.RedisError)
-                await self._wire.run(script("enqueue"), self._keys, arguments, timeout=patience)
+                if self._replication is None:
+                    await self._wire.run(script("enqueue"), self._keys, arguments, timeout=patience)
+                else:
+                    await self._run_replicated(self._replication, arguments, patience, again=sent)
                 return
             except Away as error:
                 sent = sent or (error.sent and self._registered)
@@ -184,6 +213,34 @@ class _Queue:
                 raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(pause * 2, 1.0)
+
+    async def _run_replicated(
+        self, replication: Replication, arguments: list[Argument], patience: float, *, again: bool
+    ) -> None:
+        """Run the script and WAIT, in one round trip.
+
+        A call that is sent again may write nothing, and WAIT counts only for what its own connection wrote: it writes something then.
+        """
+        enqueue = script("enqueue")
+        done: Any = None
+        count: Any = 0
+        tail: list[tuple[Argument, ...]] = [("WAIT", replication.replicas, replication.timeout_ms)]
+        if again:
+            tail.insert(0, ("PEXPIRE", self._keys[2], CALL_KEPT_MS))
+        patience += replication.timeout_ms / 1000
+        for head in (("EVALSHA", enqueue.sha), ("EVAL", enqueue.source)):
+            done, *_, count = await self._wire.call_many(
+                [(*head, len(self._keys), *self._keys, *arguments), *tail], timeout=patience
+            )
+            if not isinstance(done, exceptions.NoScriptError):
+                break
+        for reply in (done, count):
+            raise_error(reply)
+        if count < replication.replicas:
+            raise EnqueueError(
+                f"queue {self._queue}: the job is in the master, but only {count} of {replication.replicas} replica(s) have "
+                f"acknowledged it within {replication.timeout_ms / 1000:g} s (wait_replicas): should the master fail now, it may be lost"
+            )
 
 
 def route_of(envelope: Envelope) -> str:

@@ -96,7 +96,7 @@ def control_channel(prefix: str) -> str:
 
 
 PERMANENT = re.compile(
-    r"[A-Za-z0-9_:-]+:(queues|\{[A-Za-z0-9_-]+\}:"
+    r"[A-Za-z0-9_:-]+:(queues|\{[A-Za-z0-9_~-]+\}:"
     r"(stream|stream:(p-?\d+|returned|suspects)|lanes|scheduled|retries|dead|parked|index|workers|cancelled|paused|recent|stats|outgoing))"
 )
 
