@@ -13,6 +13,7 @@ from aiojobs_rt import RedisAdapter, perform_all_later
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
 from tests.support.behaviours import QUEUES, Behaviours, Writers, check_no_loss
 from tests.support.jobs import Echo, FaultJob
+from tests.support.redis_server import RedisServer
 from tests.support.replicated import NODE_TIMEOUT_MS, ClusterSetup
 from tests.support.waiting import wait_until
 from tests.support.worker_process import Fleet
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tests.support.redis_server import RedisServer
 
 RESUMED = 2 * NODE_TIMEOUT_MS / 1000 + 3
 
@@ -91,7 +91,13 @@ class TestCluster(Behaviours):
         old = cluster.master_of("low")
         async with RedisAdapter(cluster.url, wait_replicas=1, wait_timeout=0.3) as adapter:
             monkeypatch.setattr(FaultJob, "adapter", adapter)
-            await check_no_loss(fleet, old, Writers("low"), moved=lambda: cluster.master_of("low") is not old)
+            await check_no_loss(
+                fleet,
+                old,
+                Writers("low"),
+                moved=lambda: cluster.master_of("low") is not old,
+                start_again=RedisServer.start,
+            )
 
     async def test_a_sharded_queue_lies_on_all_nodes(
         self, cluster: ClusterSetup, fleet: Fleet, monkeypatch: pytest.MonkeyPatch

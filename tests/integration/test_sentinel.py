@@ -83,7 +83,13 @@ class TestSentinel(Behaviours):
         old = sentinels.master()
         async with RedisAdapter(sentinels.url, wait_replicas=1, wait_timeout=0.3) as adapter:
             monkeypatch.setattr(FaultJob, "adapter", adapter)
-            await check_no_loss(fleet, old, Writers("low"), moved=lambda: sentinels.master() is not old)
+            await check_no_loss(
+                fleet,
+                old,
+                Writers("low"),
+                moved=lambda: sentinels.master() is not old,
+                start_again=sentinels.start_again,
+            )
 
 
 async def test_a_password_for_each(sentinels: SentinelSetup) -> None:

@@ -156,12 +156,19 @@ class Writers:
         await asyncio.gather(*self._tasks)
 
 
-async def check_no_loss(fleet: Fleet, master: RedisServer, writers: Writers, moved: Callable[[], bool]) -> None:
+async def check_no_loss(
+    fleet: Fleet,
+    master: RedisServer,
+    writers: Writers,
+    *,
+    moved: Callable[[], bool],
+    start_again: Callable[[RedisServer], object],
+) -> None:
     """Kill a master under writers whose adapter waits for a replica: what was acknowledged is run, whatever else happens."""
     await wait_until(lambda: len(writers.ids) >= 100, what="acknowledged jobs")
     master.kill()
     await wait_until(moved, what="another master")
-    master.start()
+    start_again(master)
     acknowledged = len(writers.ids)
     await wait_until(lambda: len(writers.ids) >= acknowledged + 50, timeout=15, what="jobs on the new master")
     await writers.stop()

@@ -75,11 +75,17 @@ class SentinelSetup:
         with redis.Redis(port=self.sentinels[0], retry=NO_RETRY, socket_timeout=5) as client:
             return client.execute_command(*command)
 
+    def start_again(self, server: RedisServer) -> None:
+        """Start a killed master as the replica of the new one, which the Sentinels would do some 10 s later."""
+        server.start()
+        with server.client() as client:
+            client.replicaof("127.0.0.1", str(self.master().port))
+
     def settle(self) -> None:
         """Start what is down, and wait until master and replica are in sync and the Sentinels content."""
         for server in self.servers:
             if not server.runs:
-                server.start()
+                self.start_again(server)
         wait_for(self._whole, timeout=20, what="master and replica to be one again")
 
     def _whole(self) -> bool:
