@@ -16,15 +16,14 @@ from rich.console import Console
 from benchmarks import plots
 from benchmarks.compare import compare
 from benchmarks.machine import describe_machine, describe_versions, load_average
+from benchmarks.process import end_children
 from benchmarks.results import Report, Result
 from benchmarks.scenarios import SCENARIOS, Scenario, Sizes
 from benchmarks.tables import grids, markdown_of, write_markdown
 from benchmarks.tune import tune
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-app.command("compare")(compare)
-
-
+app.command()(compare)
 app.command()(tune)
 
 
@@ -46,6 +45,7 @@ def main(  # noqa: PLR0917 - typer calls it, by name
     list_: Annotated[bool, typer.Option("--list", help="Name the scenarios, and measure nothing.")] = False,  # noqa: FBT002 - typer's way
 ) -> None:
     """Measure what a job costs, beside the floor, on private redis-servers."""
+    end_children()
     if context.invoked_subcommand is not None:
         return
     if list_:

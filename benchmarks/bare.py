@@ -100,7 +100,8 @@ def _relayed(path: str, load: Load, note: Callable[[int, int], None]) -> None:
             if answers.readline() == b"*-1\r\n":
                 continue
             answers.readline()  # one stream
-            answers.readline(), answers.readline()  # its name
+            answers.readline()  # the length of its name
+            answers.readline()  # its name
             for _ in range(int(answers.readline()[1:])):
                 for _ in range(6):  # an entry of two, its id, fields of two, "at"
                     answers.readline()

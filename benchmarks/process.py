@@ -1,10 +1,12 @@
 """Child processes: a worker or a producer, what it costs, and how it ends.
 
 None gets a session of its own: a process that is alone in its session competes as a group of one (autogroups), which quadruples latencies.
+None outlives the suite: what its `with` has not ended by then, after an interrupt or TERM, is killed at the interpreter's exit.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -18,10 +20,50 @@ from benchmarks.load import Produced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import FrameType
     from typing import Self
 
 ROOT = Path(__file__).parent.parent
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 SCHEDULED = 2  # the clock of CPU time as the scheduler counts it, in ns; see clock_getcpuclockid(3)
+
+
+def end_children() -> None:
+    """Let none of this process' children outlive it.
+
+    TERM and HUP become exceptions, as INT is one, so that each `with` ends what it has started; what still runs then, because the signal
+    came in between, is killed when the interpreter exits.
+    """
+    for number in ENDING:
+        signal.signal(number, _leave)
+    atexit.register(_kill_below)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """KILL a process and those below it, if it still runs, and wait for its end."""
+    if process.poll() is None:
+        _kill(family(process.pid))
+        process.wait()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's arguments
+    for ending in ENDING:
+        signal.signal(ending, signal.SIG_IGN)  # once is enough
+    raise SystemExit(128 + number)
+
+
+def _kill_below() -> None:
+    below = family(os.getpid())[1:]
+    _kill(below)
+    for pid in below:
+        with suppress(ChildProcessError):  # a child's child
+            os.waitpid(pid, 0)
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def run_producer(command: Sequence[str], environment: Mapping[str, str], *, timeout: float) -> Produced:
@@ -82,9 +124,8 @@ class WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            kill(self._process)
 
     @property
     def pid(self) -> int:
@@ -93,15 +134,15 @@ class WorkerProcess:
 
     def cpu_seconds(self) -> float:
         """User and system time of all its threads until now, with the processes below it."""
-        return sum(_cpu_seconds(pid) for pid in _family(self.pid))
+        return sum(_cpu_seconds(pid) for pid in family(self.pid))
 
     def rss(self) -> int:
         """Bytes that it takes now, with the processes below it."""
-        return sum(_memory(pid, "VmRSS") for pid in _family(self.pid))
+        return sum(_memory(pid, "VmRSS") for pid in family(self.pid))
 
     def peak_rss(self) -> int:
         """Bytes that it took at most, with the processes below it. Not its rusage: that of a child begins with its parent's."""
-        return sum(_memory(pid, "VmHWM") for pid in _family(self.pid))
+        return sum(_memory(pid, "VmHWM") for pid in family(self.pid))
 
     def check(self) -> None:
         """See that it runs.
@@ -136,8 +177,8 @@ class WorkerProcess:
         return self._log.read_text(errors="replace")[-4000:]
 
 
-def _family(pid: int) -> list[int]:
-    """A process and those below it."""
+def family(pid: int) -> list[int]:
+    """The ids of a process and of those below it."""
     found = [pid]
     for member in found:
         with suppress(OSError):  # it has ended

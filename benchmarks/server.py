@@ -18,6 +18,7 @@ import redis
 from redis.exceptions import ConnectionError as Refused
 
 from aiojobs_rt.adapters.redis.embedded import find_binaries
+from benchmarks.process import kill
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -112,8 +113,7 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.client.close()
         if self._process is not None:
-            self._process.kill()  # it has nothing to save
-            self._process.wait()
+            kill(self._process)  # it has nothing to save
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.promoter")
 
 LIMIT = 200
-"""Jobs of one call: Redis works on them for some 2 ms, and answers nobody meanwhile."""
+"""Jobs of one call at most: while Redis works on them, it answers nobody."""
 REFUSED_FOR_MS = 5_000
 AWAY_FOR_MS = 300
 NEVER = float("inf")

@@ -38,7 +38,7 @@ logger = logging.getLogger("aiojobs_rt.settler")
 
 TOO_MUCH_UNSETTLED = 5_000
 MAX_SETTLED = 500
-"""Jobs of one call: Redis works on them for some 4 ms, and answers nobody meanwhile."""
+"""Jobs of one call at most: while Redis works on them, it answers nobody."""
 REPORT_AGAIN = 5.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from benchmarks import plots
+from benchmarks.process import family
 from benchmarks.results import Report, Result
 from benchmarks.tables import markdown_of
 from benchmarks.tune import Setting, recommend
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +88,19 @@ def test_tables_link_the_plots_by_relative_path(tmp_path: Path) -> None:
     assert "| backlog 10k | aiojobs_rt | 1,500 (1,000 to 2,000) | 0.67 |" in text
 
 
+def test_an_interrupted_suite_leaves_no_process() -> None:
+    with subprocess.Popen([sys.executable, "-m", "benchmarks", "--only", "idle"], cwd=ROOT) as suite:
+        try:
+            wait_for(lambda: len(family(suite.pid)) == 3, timeout=20)  # itself, Redis, a worker
+            started = family(suite.pid)
+            suite.terminate()
+            assert suite.wait(20) == 128 + signal.SIGTERM
+        finally:
+            suite.kill()
+
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+
+
 def run_suite(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
     block = f"import sys; sys.modules[{without!r}] = None; " if without else ""
     start = f"{block}from benchmarks.__main__ import app; app()"
@@ -114,7 +130,7 @@ def test_out_holds_report_and_tables_and_says_what_plots_need(tmp_path: Path) ->
 
 JOBS = """
 import asyncio
-from aiojobs_rt import Job, RedisAdapter
+from aiojobs_rt import Job, RedisAdapter, retry_on
 
 class Nap(Job):
     queue = "naps"
@@ -124,6 +140,12 @@ class Nap(Job):
 class Wrong(Job):
     async def perform(self) -> None:
         raise RuntimeError("no such user")
+
+@retry_on(RuntimeError, wait=0)
+class Hasty(Job):
+    async def perform(self) -> None:
+        if self.executions == 1:
+            raise RuntimeError("busy")
 """
 OWN = "Nap.adapter = RedisAdapter('redis://localhost:1/0')\n"
 
@@ -158,7 +180,12 @@ def test_tune_measures_each_setting_and_recommends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "more", "complaint"), [("Wrong", "", "jobs failed so far"), ("Nap", OWN, "Nap names an adapter of its own")]
+    ("job", "more", "complaint"),
+    [
+        ("Wrong", "", " retried. Only jobs that succeed at once"),
+        ("Hasty", "", " retried. Only jobs that succeed at once"),
+        ("Nap", OWN, "Nap names an adapter of its own"),
+    ],
 )
 def test_tune_refuses_what_is_no_measurement(tmp_path: Path, job: str, more: str, complaint: str) -> None:
     (tmp_path / "tuned_jobs.py").write_text(JOBS + more)
