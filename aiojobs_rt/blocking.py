@@ -95,16 +95,21 @@ def perform_later(job: Bound[R_co]) -> BlockingHandle[R_co]:
     return BlockingHandle(call(lambda: deliver(job), f"{name}.perform_later(...)"))
 
 
-def perform_all_later(jobs: Iterable[Bound[Any]]) -> list[BlockingHandle[Any]]:
+def perform_all_later(
+    jobs: Iterable[Bound[Any]], *, spread: float | timedelta | None = None
+) -> list[BlockingHandle[Any]]:
     """Enqueue many jobs, as `aiojobs_rt.perform_all_later` does; one handle per job, in order.
 
     Raises:
         RuntimeError: an event loop runs in this thread.
         EnqueueError: not all of them are known to be enqueued. Slices before the one that failed are.
-        TypeError: one of `jobs` is not bound.
+        TypeError: one of `jobs` is not bound, or `spread` is no duration.
+        ValueError: `spread` is negative, not finite, or longer than a hundred years.
     """
     bound = list(jobs)
-    return [BlockingHandle(handle) for handle in call(lambda: deliver_all(bound), "perform_all_later(...)")]
+    return [
+        BlockingHandle(handle) for handle in call(lambda: deliver_all(bound, spread=spread), "perform_all_later(...)")
+    ]
 
 
 class _Thread:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from aiojobs_rt.adapters.base import Envelope
 from aiojobs_rt.adapters.default import adapter_of
+from aiojobs_rt.core.durations import to_ms
 from aiojobs_rt.core.message import NOTHING, JobMessage, new_job_id
 from aiojobs_rt.errors import PayloadTooLarge
 from aiojobs_rt.handle import JobHandle
@@ -20,6 +21,7 @@ from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import timedelta
 
     from aiojobs_rt.adapters.base import Adapter
     from aiojobs_rt.job import Job
@@ -62,6 +64,10 @@ class Bound(Generic[R_co]):
         """The same job with its id decided now: it is enqueued later, and its handle is wanted before."""
         return replace(self, id=new_job_id(self.queue))
 
+    def later(self, ms: int) -> Bound[R_co]:
+        """The same job, due so much later than it was; the one it is made from stays as it is."""
+        return replace(self, due_ms=self.due_ms + ms) if self.due_ms else replace(self, delay_ms=self.delay_ms + ms)
+
     def handle(self) -> JobHandle[R_co]:
         """The handle of an identified job."""
         return JobHandle(self.id, adapter=adapter_of(self.job), load=self.job.result().load)
@@ -100,7 +106,7 @@ async def deliver(bound: Bound[R_co]) -> JobHandle[R_co]:
     return JobHandle(envelope.id, adapter=adapter, load=bound.job.result().load, enqueued=enqueued)
 
 
-async def deliver_all(jobs: Iterable[Bound[Any]]) -> list[JobHandle[Any]]:
+async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta | None = None) -> list[JobHandle[Any]]:
     """Enqueue many jobs: any classes, any queues, any delays.
 
     They go out in slices of 1,000, one round trip a slice and queue, in order. Every job was checked when it was bound, so a wrong one
@@ -108,13 +114,16 @@ async def deliver_all(jobs: Iterable[Bound[Any]]) -> list[JobHandle[Any]]:
 
     Args:
         jobs: from `Job.bind(...)` or `Job.set(...).bind(...)`.
+        spread: seconds or timedelta over which their due times are spread evenly, in order: the first of N is due at once, the others
+            each `spread / N` after the one before. On top of a job's own `wait` or `wait_until`. None: not spread.
 
     Returns:
-        One handle per job, in order.
+        One handle per job, in order; `handle.enqueued` says which were enqueued.
 
     Raises:
         EnqueueError: not all of them are known to be enqueued. Slices before the one that failed are.
-        TypeError: one of `jobs` is not bound.
+        TypeError: one of `jobs` is not bound, or `spread` is no duration.
+        ValueError: `spread` is negative, not finite, or longer than a hundred years.
     """
     bound = list(jobs)
     for job in bound:
@@ -122,6 +131,9 @@ async def deliver_all(jobs: Iterable[Bound[Any]]) -> list[JobHandle[Any]]:
             raise TypeError(
                 f"perform_all_later takes bound jobs, such as SendWelcome.bind(42); got {_described(job)}, and enqueued nothing"
             )
+    if spread is not None:
+        spread_ms = to_ms(spread, what="spread")
+        bound = [job.later(spread_ms * index // len(bound)) for index, job in enumerate(bound)]
     handles: list[JobHandle[Any]] = []
     for start in range(0, len(bound), SLICE):
         slice_ = bound[start : start + SLICE]

@@ -275,6 +275,54 @@ async def test_a_bound_job_may_be_enqueued_twice() -> None:
     assert first.id != second.id
 
 
+async def test_due_times_of_many_jobs_are_spread_evenly_on_top_of_their_own() -> None:
+    due = datetime(2030, 1, 1, tzinfo=UTC)
+    waits, at_instant = WelcomeMail.set(wait=60).bind(2), WelcomeMail.set(wait_until=due).bind(3)
+    bound: Sequence[Bound[Any]] = [WelcomeMail.bind(1), waits, at_instant, WelcomeMail.bind(4)]
+    await perform_all_later(bound, spread=timedelta(seconds=10))
+    assert [(envelope.delay_ms, envelope.due_ms) for envelope in carried.envelopes] == [
+        (0, 0),
+        (62_500, 0),
+        (0, 1_893_456_005_000),
+        (7_500, 0),
+    ]
+    assert (waits.delay_ms, at_instant.due_ms) == (60_000, 1_893_456_000_000)
+
+
+async def test_jobs_are_spread_across_slices_and_the_last_is_due_before_the_end() -> None:
+    await perform_all_later((WelcomeMail.bind(number) for number in range(2 * SLICE)), spread=3600)
+    delays = [envelope.delay_ms for envelope in carried.envelopes]
+    assert delays == [1800 * number for number in range(2 * SLICE)]
+    assert await perform_all_later([], spread=5) == []
+
+
+async def test_expiry_counts_from_the_spread_due_time() -> None:
+    await perform_all_later([WelcomeMail.set(expires_in=5).bind(number) for number in range(2)], spread=60)
+    first, second = (as_message(envelope) for envelope in carried.envelopes)
+    assert first.extra == {}
+    assert second.extra == {"delay": 30_000}
+
+
+async def test_a_wrong_spread_raises_before_anything_is_sent() -> None:
+    wrong: Any = "10"
+    with pytest.raises(TypeError, match="spread must be seconds or a timedelta, got '10'"):
+        await perform_all_later([WelcomeMail.bind(1)], spread=wrong)
+    with pytest.raises(ValueError, match="spread must be finite and not negative, got -1"):
+        await perform_all_later([WelcomeMail.bind(1)], spread=-1)
+    assert carried.calls == []
+
+
+@pytest.mark.acceptance(63)
+async def test_each_handle_says_whether_its_job_was_enqueued() -> None:
+    elsewhere.enqueued = False
+    try:
+        handles = await perform_all_later([WelcomeMail.bind(1), CarriedElsewhere.bind(), WelcomeMail.bind(2)])
+    finally:
+        elsewhere.enqueued = True
+    assert [handle.enqueued for handle in handles] == [True, False, True]
+    assert sum(handle.enqueued for handle in handles) == 2
+
+
 async def test_one_wrong_job_among_many_raises_before_anything_is_sent() -> None:
     wrong: Any = WelcomeMail
     with pytest.raises(InvalidArguments):

@@ -67,6 +67,7 @@ async def bind() -> None:
     await perform_all_later(fixed)
     await perform_all_later([wider])
     await perform_all_later([])
+    await perform_all_later([SendWelcome.bind(1)], spread=60)
 
 
 async def handles() -> None:
