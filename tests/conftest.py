@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import pytest
 
 from aiojobs_rt.adapters.redis.keys import is_permanent
 from aiojobs_rt.core import registry
+from tests.support.acceptance import table, unknown_rows
 from tests.support.redis_server import RedisServer, binaries
 
 if TYPE_CHECKING:
@@ -74,3 +77,26 @@ def own_job_classes(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     registry._classes.clear()
     registry._classes.update(everything)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note the acceptance rows of each test for the table, and refuse numbers that it does not have."""
+    for item in items:
+        rows = [row for mark in item.iter_markers("acceptance") for row in mark.args]
+        if wrong := unknown_rows(rows):
+            raise pytest.UsageError(f"{item.nodeid}: tests/support/acceptance.py has no row {wrong}")
+        item.user_properties.extend(("acceptance", row) for row in dict.fromkeys(rows))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """After `pytest -m acceptance`: its table."""
+    if not re.search(r"(?<!not )\bacceptance\b", str(config.getoption("markexpr"))):
+        return
+
+    def by_row(*outcomes: str) -> Counter[int]:
+        reports = [report for outcome in outcomes for report in terminalreporter.getreports(outcome)]
+        return Counter(row for report in reports for name, row in report.user_properties if name == "acceptance")
+
+    terminalreporter.section("acceptance")
+    for line in table(by_row("passed"), by_row("failed", "error")):
+        terminalreporter.line(line)
