@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aiojobs_rt import RedisAdapter
+from aiojobs_rt.adapters.redis.endpoint import SentinelEndpoint
+from aiojobs_rt.adapters.redis.topology import Address, Question
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
 from tests.support.behaviours import QUEUES, Behaviours, Writers, check_no_loss
 from tests.support.jobs import FaultJob
+from tests.support.redis_server import binaries
 from tests.support.replicated import DOWN_AFTER_MS, SentinelSetup
 from tests.support.waiting import wait_until
 from tests.support.worker_process import Fleet
@@ -24,6 +27,8 @@ RESUMED = DOWN_AFTER_MS / 1000 + 2
 
 @pytest.fixture(scope="session")
 def sentinels() -> Iterator[SentinelSetup]:
+    if not binaries():
+        pytest.skip("there is no redis-server on this machine")
     with SentinelSetup() as setup:
         yield setup
 
@@ -76,6 +81,7 @@ class TestSentinel(Behaviours):
             line for line in worker.log.splitlines(keepends=True) if " is away" not in line
         )
 
+    @pytest.mark.long
     async def test_nothing_acknowledged_by_a_replica_is_lost(
         self, sentinels: SentinelSetup, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -101,6 +107,21 @@ async def test_a_password_for_each(sentinels: SentinelSetup) -> None:
         await adapter.status("default.unknown")
     assert "secret" not in str(refused.value)
     assert "hidden" not in str(refused.value)
+
+
+def test_the_sentinels_have_a_password_of_their_own() -> None:
+    endpoint = SentinelEndpoint(
+        "redis+sentinel://user:secret@h1,h2:5/jobs/3?sentinel_password=hidden&socket_keepalive=yes"
+    )
+    sentinel = endpoint._arguments_for(Question(Address("h1", 26379), ("PING",), of_sentinel=True))
+    redis = endpoint._arguments_for(Question(Address("m", 6379), ("ROLE",)))
+    assert {key: sentinel.get(key) for key in ("host", "port", "username", "password", "db")} == {
+        "host": "h1", "port": 26379, "username": None, "password": "hidden", "db": None,
+    }  # fmt: skip
+    assert {key: redis.get(key) for key in ("host", "port", "username", "password", "db")} == {
+        "host": "m", "port": 6379, "username": "user", "password": "secret", "db": 3,
+    }  # fmt: skip
+    assert endpoint.display == "redis+sentinel://user:***@h1,h2:5/jobs/3?sentinel_password=***&socket_keepalive=yes"
 
 
 async def test_an_unknown_name_is_said(sentinels: SentinelSetup) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from aiojobs_rt import JobCancelled, perform_all_later
 from aiojobs_rt.admin import Admin
-from tests.support.jobs import Echo, Fails, Flaky, Gated, Moves, Nap
+from tests.support.jobs import Blocker, Echo, Fails, Flaky, Gated, Moves, Nap
 from tests.support.outcomes import all_are, becomes
 from tests.support.waiting import wait_until
 from tests.support.worker_process import ROOT
@@ -47,15 +47,17 @@ class Behaviours:
     async def test_delay_and_priority(self, fleet: Fleet, tmp_path: Path) -> None:
         gate = tmp_path / "gate"
         await fleet.start(queues=QUEUES, concurrency=1)
+        first = [await Nap.set(priority=p).perform_later(p) for p in (5, -5)]
+        await all_are("succeeded", first)  # so that the worker knows these lanes
         gated = await Gated.perform_later(str(gate))
-        await fleet.written("start", 1)
+        await fleet.written("start", 3)
         order = [await Nap.set(priority=p).perform_later(p) for p in (5, 0, -5)]
         late = await Echo.set(queue="mail", wait=0.3).perform_later("late")
         assert await late.status() == "scheduled"
         gate.touch()
         await all_are("succeeded", [gated, *order])
         assert await late.result(timeout=5) == "late"
-        assert [line.text for line in fleet.ledger.read().of("end")][1:] == ["-5", "0", "5"]
+        assert [line.text for line in fleet.ledger.read().of("end")][3:] == ["-5", "0", "5"]
 
     async def test_retries_here_and_on_another_queue(self, fleet: Fleet) -> None:
         await fleet.start(queues=QUEUES)
@@ -105,6 +107,15 @@ class Behaviours:
         gate.touch()
         await fleet.all_ended(6)
         fleet.ledger.read().check([handle.id for handle in handles])
+
+    async def test_a_blocked_loop_keeps_its_leases(self, fleet: Fleet) -> None:
+        """The heartbeat thread finds its way to the node of each queue by itself."""
+        await fleet.start(queues=QUEUES, lease=1)
+        handle = await Blocker.set(queue="mail").perform_later(2.2)
+        await fleet.written("start", 1)
+        await fleet.start(queues=QUEUES, lease=1)
+        await becomes("succeeded", handle)
+        fleet.ledger.read().check_exact([handle.id])
 
     async def test_the_command_line(self, fleet: Fleet) -> None:
         handles = await perform_all_later([Nap.set(queue=queue).bind(1) for queue in QUEUES])
@@ -170,7 +181,7 @@ async def check_no_loss(
     await wait_until(moved, what="another master")
     start_again(master)
     acknowledged = len(writers.ids)
-    await wait_until(lambda: len(writers.ids) >= acknowledged + 50, timeout=15, what="jobs on the new master")
+    await wait_until(lambda: len(writers.ids) >= acknowledged + 50, timeout=30, what="jobs on the new master")
     await writers.stop()
     for error in writers.failed:
         assert "in the master, but only 0 of 1" in str(error)
