@@ -1,8 +1,18 @@
 """Background jobs for asyncio: Active Job's model, typed by pydantic, on Redis streams."""
 
 from aiojobs_rt.adapters.redis.adapter import RedisAdapter
+from aiojobs_rt.callbacks import (
+    after_discard,
+    after_enqueue,
+    after_perform,
+    around_enqueue,
+    around_perform,
+    before_enqueue,
+    before_perform,
+)
 from aiojobs_rt.core.continuation import Step
 from aiojobs_rt.errors import (
+    Abort,
     AiojobsError,
     ConfigurationError,
     DefinitionError,
@@ -30,6 +40,7 @@ from aiojobs_rt.policies import discard_on, exponentially_longer, polynomially_l
 from aiojobs_rt.worker.worker import Worker
 
 __all__ = [
+    "Abort",
     "AiojobsError",
     "Bound",
     "ConfigurationError",
@@ -56,6 +67,13 @@ __all__ = [
     "Snooze",
     "Step",
     "Worker",
+    "after_discard",
+    "after_enqueue",
+    "after_perform",
+    "around_enqueue",
+    "around_perform",
+    "before_enqueue",
+    "before_perform",
     "discard_on",
     "exponentially_longer",
     "perform_all_later",

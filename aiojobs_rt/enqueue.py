@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from aiojobs_rt.adapters.base import Envelope
 from aiojobs_rt.adapters.default import adapter_of
 from aiojobs_rt.core.durations import to_ms
+from aiojobs_rt.core.hooks import Halted, run_chain
 from aiojobs_rt.core.message import NOTHING, JobMessage, new_job_id
 from aiojobs_rt.errors import PayloadTooLarge
 from aiojobs_rt.handle import JobHandle
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from aiojobs_rt.adapters.base import Adapter
+    from aiojobs_rt.core.hooks import Hook
     from aiojobs_rt.job import Job
+
+logger = logging.getLogger("aiojobs_rt.enqueue")
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -100,10 +105,37 @@ class Bound(Generic[R_co]):
 
 async def deliver(bound: Bound[R_co]) -> JobHandle[R_co]:
     """Enqueue one job. Errors and cancellation: see `Job.perform_later`."""
+    hooks = bound.job._hooks  # noqa: SLF001 - compiled with the class
+    if hooks is not None and hooks.enqueue:
+        return await _deliver_within(hooks.enqueue, bound)
     adapter = adapter_of(bound.job)
     envelope = bound.envelope()
     (enqueued,) = await adapter.enqueue((envelope,))
     return JobHandle(envelope.id, adapter=adapter, load=bound.job.result().load, enqueued=enqueued)
+
+
+async def _deliver_within(chain: tuple[Hook, ...], bound: Bound[R_co]) -> JobHandle[R_co]:
+    """Enqueue one job inside its callbacks."""
+    if not bound.id:
+        bound = bound.identified()
+    adapter = adapter_of(bound.job)
+    message = JobMessage(
+        bound.id, bound.job.name, bound.args, bound.queue, bound.priority, options=bound.options or NOTHING
+    )
+    job = bound.job()
+    job._message, job._given = message, bound.job.signature().load(bound.args)  # noqa: SLF001 - this is where a job gets them
+    job.queue = bound.queue
+
+    async def enqueue() -> bool:
+        (enqueued,) = await adapter.enqueue((bound.envelope(),))
+        return enqueued
+
+    try:
+        enqueued = await run_chain(chain, job, enqueue)
+    except Halted as halted:
+        logger.info("job %s (%s) is not enqueued: %s", bound.id, bound.job.name, halted)
+        enqueued = False
+    return JobHandle(bound.id, adapter=adapter, load=bound.job.result().load, enqueued=bool(enqueued))
 
 
 async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta | None = None) -> list[JobHandle[Any]]:

@@ -18,7 +18,8 @@ AiojobsError
 ├── ConfigurationError         a setting, URL or module is wrong
 └── RedisUnavailable           Redis did not answer in time
 
-Directive                      raised inside perform to say what happens next; not errors
+Directive                      raised inside perform, or a callback, to say what happens next; not errors
+├── Abort                      in a before callback: neither enqueue nor perform
 ├── Retry
 ├── Discard
 └── Snooze
@@ -120,6 +121,17 @@ class RedisUnavailable(AiojobsError):
 
 class Directive(Exception):
     """Base of what `perform` may raise to direct its own outcome."""
+
+
+class Abort(Directive):
+    """Halt the job, in a before callback (or an around one, before its `yield`): it is not enqueued, or ends without being performed.
+
+    Anywhere else it is an error like any other.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Retry(Directive):

@@ -41,7 +41,7 @@ async def enqueue(name: str, count: int, lines: list[str]) -> str:
                 f"{other_name} names an adapter of its own: let it use the default one here, which is private to the measurement"
             )
     configured: Configured[..., Any] = Configured(job_class)
-    loaded = [job_class.arguments().load(line.encode()) for line in lines]
+    loaded = [job_class.signature().load(line.encode()) for line in lines]
     bound = [configured.bind(*args, **kwargs) for args, kwargs in islice(cycle(loaded), count)]
     queues: set[str] = set()
     for start in range(0, count, SLICE):

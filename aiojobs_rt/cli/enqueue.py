@@ -58,7 +58,7 @@ def enqueue(
             f"{job_class.name} keeps no result to wait for: set keep_result on its class, or enqueue it without --wait"
         )
     raw = json.dumps(_by_name(job_class, given)).encode()
-    args, kwargs = job_class.arguments().load(raw)
+    args, kwargs = job_class.signature().load(raw)
     configured: Configured[..., Any] = Configured(job_class, queue=queue)
     anyio.run(_enqueue, configured.bind(*args, **kwargs), wait)
 

@@ -2,7 +2,7 @@
 
 1. The class is looked up by the message's name; a job that expired is discarded.
 2. The arguments are loaded from their bytes, inside the scope of the job's policies.
-3. `perform` runs.
+3. `perform` runs, inside its callbacks.
 4. What it returned, or raised, becomes an `Outcome`.
 
 Whatever a job raises is its own failure: `SystemExit`, an exception group, a `CancelledError` that it leaked. Only a cancellation that
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from random import random
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,7 @@ from pydantic_core import ValidationError
 from aiojobs_rt.core.attempt import MAX_REASON, clean, error_record, record_of, summary
 from aiojobs_rt.core.continuation import RESUME_AFTER_MS, interruption_in, resumed
 from aiojobs_rt.core.decision import Decision, decide, perform_now_raises, run_callback
+from aiojobs_rt.core.hooks import Halted, run_chain, run_discard
 from aiojobs_rt.core.outcome import (
     SUCCEEDED,
     Cancelled,
@@ -47,6 +49,9 @@ logger = logging.getLogger("aiojobs_rt.execution")
 UNKNOWN_FOR_MS = 86_400_000
 """A job whose class no worker has known for so long is dead."""
 UNKNOWN_LONGEST_MS = 900_000
+
+ENDS = ("discard", "exhausted", "dead")
+"""Decisions after which a job does not run again, and has not succeeded."""
 
 HaltReason = Literal["", "timeout", "cancel", "stop", "lost"]
 
@@ -110,8 +115,11 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
         job.__init__()  # type: ignore[misc] # the class's own, with no arguments; made without it so that its errors are the job's
         if runtime.states:
             job.state = runtime.states.get(job_class)
-        arguments = job_class._arguments or job_class.arguments()  # noqa: SLF001 - compiled when the class was defined
-        if arguments.plain:
+        arguments = job_class._arguments or job_class.signature()  # noqa: SLF001 - compiled when the class was defined
+        if job_class._hooks is not None:  # noqa: SLF001 - compiled with the class
+            job._given = positional, named = arguments.load(message.args)  # noqa: SLF001 - as above
+            value = await run_chain(job_class._hooks.perform, job, partial(job.perform, *positional, **named))  # noqa: SLF001 - as above
+        elif arguments.plain:
             value = await job.perform(**arguments.load_plain(message.args))
         else:
             positional, named = arguments.load(message.args)
@@ -138,20 +146,28 @@ async def perform_now(job_class: type[Job], message: JobMessage) -> Any:
     timeout_ms = message.options.get("timeout", options.timeout_ms)
     limit: asyncio.Timeout | None = None
     try:
-        positional, named = job_class.arguments().load(message.args)
+        positional, named = job_class.signature().load(message.args)
         async with asyncio.timeout(timeout_ms / 1000 if timeout_ms else None) as limit:
-            return await job.perform(*positional, **named)
+            if job_class._hooks is None:  # noqa: SLF001 - compiled with the class
+                return await job.perform(*positional, **named)
+            job._given = positional, named  # noqa: SLF001 - this is where a job gets them
+            return await run_chain(job_class._hooks.perform, job, partial(job.perform, *positional, **named))  # noqa: SLF001 - as above
     except asyncio.CancelledError:
         raise
+    except Halted as halted:
+        logger.info("job %s (%s) is not performed: %s", message.id, message.job, halted)
+        return None
     except BaseException as error:
         if isinstance(error, TimeoutError) and limit is not None and limit.expired():
             error.args = (_timed_out(timeout_ms),)
         decision = _decide(job_class, options, message, error, 0)
         if perform_now_raises(decision):
+            if decision.kind in ENDS:
+                await _after_discard(job_class, job, decision)
             raise
-        if decision.callback is None:
-            return None
-        value = await run_callback(decision.callback, job, decision.error)
+        value = None if decision.callback is None else await run_callback(decision.callback, job, decision.error)
+        if decision.kind in ENDS:
+            await _after_discard(job_class, job, decision)
         return value if decision.kind == "rescue" else None
 
 
@@ -194,6 +210,9 @@ async def _conclude(
         return Cancelled(keep_ms)
     if reason in ("stop", "lost"):
         return None
+    if isinstance(error, Halted):
+        logger.info("job %s (%s) is not performed: %s", message.id, message.job, error)
+        return Discarded(clean(str(error))[:MAX_REASON], keep_ms)
     if reason == "timeout":
         timed_out = TimeoutError(_timed_out(message.options.get("timeout", options.timeout_ms)))
         timed_out.__cause__ = error
@@ -203,7 +222,7 @@ async def _conclude(
     elif job is not None and job._continuation is not None and (interruption := interruption_in(error)) is not None:  # noqa: SLF001 - as below
         return interrupted(message) if interruption.counts else Released(message)
     elif isinstance(error, ValidationError) and _is_of_arguments(error):
-        error = job_class.arguments().explain(error)
+        error = job_class.signature().explain(error)
     now_ms = runtime.now_ms()
     decision = _decide(job_class if job is not None else object, options, message, error, now_ms)
     if job is not None and job._continuation is not None and (again := resumed(job, decision, error)):  # noqa: SLF001 - as above
@@ -232,7 +251,37 @@ async def _conclude(
             decision, error = _decide(object, options, message, failure, now_ms), failure
     if decision.kind == "rescue":
         return Succeeded(result, keep_ms) if keep_ms else SUCCEEDED
-    return _outcome(decision, message, error, keep_ms=keep_ms, now_ms=now_ms, worker=runtime.worker)
+    outcome = _outcome(decision, message, error, keep_ms=keep_ms, now_ms=now_ms, worker=runtime.worker)
+    if job is not None and job_class._hooks is not None:  # noqa: SLF001 - compiled with the class
+        if decision.kind in ENDS:
+            await _after_discard(job_class, job, decision)
+        elif decision.kind == "retry":
+            return await _enqueue_again(job_class, job, outcome, keep_ms)
+    return outcome
+
+
+async def _after_discard(job_class: type[Job], job: Job, decision: Decision) -> None:
+    if job_class._hooks is not None:  # noqa: SLF001 - compiled with the class
+        await run_discard(job_class._hooks, job, decision.error)  # noqa: SLF001 - as above
+
+
+async def _enqueue_again(job_class: type[Job], job: Job, outcome: Outcome, keep_ms: int) -> Outcome:
+    """A retry is an enqueue: its callbacks run, and may halt it. An error in them loses no job."""
+    hooks = job_class._hooks  # noqa: SLF001 - compiled with the class
+    if hooks is None or not hooks.enqueue:
+        return outcome
+    try:
+        await run_chain(hooks.enqueue, job, _nothing)
+    except Halted as halted:
+        return Discarded(clean(f"its retry was {halted}")[:MAX_REASON], keep_ms)
+    except Exception:
+        logger.exception(
+            "job %s (%s): an enqueue callback of its retry failed; it is retried all the same", job.id, job.name
+        )
+    return outcome
+
+
+async def _nothing() -> None: ...
 
 
 def _outcome(

@@ -187,7 +187,7 @@ class Worker:
             ConfigurationError: a job class can't be loaded, or Redis is too old or not as configured.
         """
         for job_class in self._classes:
-            job_class.arguments()
+            job_class.signature()
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             await await_redis(self._state, self._wires.any, self._stopping)

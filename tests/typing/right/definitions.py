@@ -14,6 +14,10 @@ from aiojobs_rt import (
     JobHandle,
     RedisAdapter,
     Step,
+    after_discard,
+    around_perform,
+    before_enqueue,
+    before_perform,
     discard_on,
     exponentially_longer,
     polynomially_longer,
@@ -162,3 +166,22 @@ class InSteps(Job):
 
     async def copy(self, step: Step) -> bool:
         return step.resumed
+
+
+class WithCallbacks(Job):
+    @before_enqueue
+    def check(self) -> None:
+        assert_type(self.arguments["n"], Any)
+
+    @before_perform
+    async def connect(self) -> None: ...
+
+    @around_perform
+    async def measure(self) -> AsyncGenerator[None]:
+        yield
+
+    @after_discard
+    async def tell(self, error: BaseException) -> None: ...
+
+    async def perform(self, n: int) -> None:
+        await self.connect()

@@ -1,0 +1,208 @@
+"""Configured: a job class with options for one job, and the typed ways to enqueue it.
+
+`perform_later`, `perform_now`, `set`, `bind` and `handle` of a job class are the descriptors of this module, generic over the parameters and the
+result of `perform`: a type checker checks each call like a call of `perform` itself.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+
+from aiojobs_rt.adapters.default import adapter_of
+from aiojobs_rt.core import execution
+from aiojobs_rt.core.durations import instant_to_ms, to_ms
+from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id, queue_of
+from aiojobs_rt.core.options import check_priority, overrides
+from aiojobs_rt.enqueue import Bound, deliver
+from aiojobs_rt.handle import JobHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from datetime import timedelta
+
+    from aiojobs_rt.job import Job
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Performs(Protocol[P, R_co]):
+    """What has a `perform` of these parameters and this result."""
+
+    def perform(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+        """Do the job."""
+        ...
+
+
+class PerformLater:
+    """`Job.perform_later`."""
+
+    def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[P, Coroutine[Any, Any, JobHandle[R]]]:
+        return Configured(owner).perform_later
+
+
+class PerformNow:
+    """`Job.perform_now`."""
+
+    def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        return Configured(owner).perform_now
+
+
+class Bind:
+    """`Job.bind`."""
+
+    def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[P, Bound[R]]:
+        return Configured(owner).bind
+
+
+class Handle:
+    """`Job.handle`."""
+
+    def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[[str], JobHandle[R]]:
+        return Configured(owner).handle
+
+
+class Set:
+    """`Job.set`."""
+
+    def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Setter[P, R]:
+        return Setter(owner)
+
+
+class Setter(Generic[P, R]):
+    """Options for one job; `set(...)` is followed by perform_later, perform_now or bind."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: Callable[..., Performs[P, R]]) -> None:
+        self._owner = owner
+
+    def __call__(
+        self,
+        *,
+        wait: float | timedelta | None = None,
+        wait_until: datetime | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        timeout: float | timedelta | None = None,
+        max_attempts: int | None = None,
+        keep_result: float | timedelta | None = None,
+        expires_in: float | timedelta | None = None,
+    ) -> Configured[P, R]:
+        """Options for one job, in the place of the class's own: `await SendWelcome.set(wait=10).perform_later(42)`.
+
+        What it returns may be used for several jobs.
+
+        Args:
+            wait: seconds or timedelta until the job is due.
+            wait_until: when it is due: an aware datetime; one in the past means now.
+            queue: the queue it goes to.
+            priority: lower runs first within the queue.
+            timeout: seconds or timedelta after which a run is cancelled and has failed.
+            max_attempts: failures until it is dead, where no `retry_on` says otherwise.
+            keep_result: seconds or timedelta for which its result is kept; 0: not kept.
+            expires_in: seconds or timedelta; not started so long after it was due, it is discarded.
+
+        Raises:
+            TypeError, ValueError: an option is wrong; the message names it and its value.
+        """
+        if wait is not None and wait_until is not None:
+            raise ValueError("give wait or wait_until, not both")
+        return Configured(
+            self._owner,
+            delay_ms=0 if wait is None else to_ms(wait, what="wait"),
+            due_ms=0 if wait_until is None else max(instant_to_ms(wait_until, what="wait_until"), 1),
+            queue=None if queue is None else check_queue_name(queue),
+            priority=None if priority is None else check_priority(priority),
+            options=overrides(
+                timeout=timeout, max_attempts=max_attempts, keep_result=keep_result, expires_in=expires_in
+            ),
+        )
+
+
+class Configured(Generic[P, R]):
+    """A job class with options for one job: what `Job.set(...)` returns. Its methods are those of the class."""
+
+    __slots__ = ("_delay_ms", "_due_ms", "_job", "_options", "_priority", "_queue")
+
+    def __init__(
+        self,
+        owner: Callable[..., Performs[P, R]],
+        *,
+        delay_ms: int = 0,
+        due_ms: int = 0,
+        queue: str | None = None,
+        priority: int | None = None,
+        options: dict[str, int] | None = None,
+    ) -> None:
+        self._job: type[Job] = owner  # type: ignore[assignment] # only Job has the descriptors that come here
+        self._delay_ms = delay_ms
+        self._due_ms = due_ms
+        self._queue = queue
+        self._priority = priority
+        self._options = options
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """The job with these arguments, checked and serialised, for `perform_all_later`. Enqueues nothing.
+
+        Raises:
+            InvalidArguments: they do not fit perform.
+            PayloadTooLarge: serialised they exceed `max_payload`.
+        """
+        job = self._job
+        defaults = job.options()
+        return Bound(
+            job=job,
+            args=job.signature().encode(args, kwargs),
+            queue=self._queue or defaults.queue,
+            priority=defaults.priority if self._priority is None else self._priority,
+            delay_ms=self._delay_ms,
+            due_ms=self._due_ms,
+            options=self._options,
+        )
+
+    async def perform_later(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Enqueue the job. Returns as soon as it is in Redis.
+
+        Cancelling the call neither harms the connection nor enqueues half a job: it is enqueued or it is not.
+
+        Raises:
+            InvalidArguments: the arguments do not fit perform.
+            PayloadTooLarge: serialised they exceed `max_payload`.
+            EnqueueError: Redis could not be reached, or refused.
+        """
+        return await deliver(self.bind(*args, **kwargs))
+
+    async def perform_now(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the job here and now, in this task, and return its value. Enqueues nothing.
+
+        rescue_from and discard_on apply; what retry_on or the default would retry is raised. The arguments go through the same bytes as
+        on the wire.
+
+        Raises:
+            InvalidArguments: the arguments do not fit perform.
+        """
+        job = self._job
+        options = job.options()
+        queue = self._queue or options.queue
+        message = JobMessage(
+            id=new_job_id(queue),
+            job=job.name,
+            args=job.signature().encode(args, kwargs),
+            queue=queue,
+            priority=options.priority if self._priority is None else self._priority,
+            enqueued_at_ms=int(datetime.now(tz=UTC).timestamp() * 1000),
+            options=self._options or {},
+        )
+        return await execution.perform_now(job, message)  # type: ignore[no-any-return] # what perform returned
+
+    def handle(self, job_id: str) -> JobHandle[R]:
+        """The handle of a job of this class by its id.
+
+        Raises:
+            ValueError: `job_id` is no job id.
+        """
+        queue_of(job_id)
+        return JobHandle(job_id, adapter=adapter_of(self._job), load=self._job.result().load)
