@@ -7,7 +7,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from aiojobs_rt import Job, retry_on
+from aiojobs_rt import Job, after_perform, before_perform, retry_on
 from benchmarks import tally
 
 if TYPE_CHECKING:
@@ -121,9 +121,17 @@ class Ranked(Measured):
 @retry_on(ConnectionError, wait=0, attempts=3)
 @retry_on(StumbleError, wait=0, attempts=3)
 class Rich(Measured):
-    """What a job of an application has: declarations, a timeout, log lines at a level that is off."""
+    """What a job of an application has: callbacks, declarations, a timeout, log lines at a level that is off."""
 
     timeout = 30
+
+    @before_perform
+    def open_account(self) -> None:
+        self.logger.debug("job %s begins", self.id)
+
+    @after_perform
+    def close_account(self) -> None:
+        self.logger.debug("job %s ends", self.id)
 
     async def perform(self, n: int) -> None:
         self.logger.debug("job number %d", n)

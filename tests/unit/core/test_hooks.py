@@ -313,7 +313,7 @@ class Ends(Job):
     @rescue_from(ArithmeticError)
     def rescue(self, error: ArithmeticError) -> None: ...
 
-    async def perform(self, kind: str) -> None:
+    async def perform(self, kind: str) -> str | None:
         errors: dict[str, BaseException] = {
             "discard": KeyError("x"),
             "directive": Discard("enough"),
@@ -359,26 +359,26 @@ async def test_after_discard_runs_with_perform_now_too() -> None:
 def test_hooks_of_the_wrong_shape_are_refused_where_they_are_defined() -> None:
     with pytest.raises(InvalidJob, match=r"Wrong\.around, its around_perform, must be an async generator"):
 
-        class Wrong(Job):
+        class Wrong(Job):  # pyright: ignore[reportUnusedClass] - it is not made
             @around_perform  # type: ignore[type-var] # pyright: ignore[reportArgumentType] - what is tested
             async def around(self) -> None: ...
 
     with pytest.raises(InvalidJob, match="before_perform, must not yield"):
 
-        class Yields(Job):
+        class Yields(Job):  # pyright: ignore[reportUnusedClass] - it is not made
             @before_perform
             async def before(self) -> AsyncGenerator[None]:
                 yield
 
     with pytest.raises(InvalidJob, match="after_perform, must take self, and nothing else"):
 
-        class Takes(Job):
+        class Takes(Job):  # pyright: ignore[reportUnusedClass] - it is not made
             @after_perform  # type: ignore[type-var] # pyright: ignore[reportArgumentType] - what is tested
             def after(self, result: int) -> None: ...
 
     with pytest.raises(InvalidJob, match="after_discard, must take self and the error"):
 
-        class Lacks(Job):
+        class Lacks(Job):  # pyright: ignore[reportUnusedClass] - it is not made
             @after_discard  # type: ignore[type-var] # pyright: ignore[reportArgumentType] - what is tested
             def discarded(self) -> None: ...
 
