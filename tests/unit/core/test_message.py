@@ -24,7 +24,7 @@ from aiojobs_rt.core.message import (
 
 COUNTS = st.integers(min_value=0, max_value=MAX_COUNT)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
-KNOWN = {"v", "at", "crashes", "priority", "failures", "interruptions", "executions", "options"}
+KNOWN = {"v", "at", "crashes", "priority", "failures", "interruptions", "executions", "options", "unread"}
 NUMBERED = {"unknown_since", "unknown_tries", "failed_at", "due", "delay", "snoozes"}
 EXTRA = st.dictionaries(
     TEXT.filter(lambda name: name not in KNOWN | NUMBERED),
