@@ -1,5 +1,8 @@
 """Background jobs for asyncio: Active Job's model, typed by pydantic, on Redis streams."""
 
+from aiojobs_rt.adapters.in_process.async_adapter import AsyncAdapter
+from aiojobs_rt.adapters.in_process.inline_adapter import InlineAdapter
+from aiojobs_rt.adapters.in_process.recording import TestAdapter
 from aiojobs_rt.adapters.redis.adapter import RedisAdapter
 from aiojobs_rt.callbacks import (
     after_discard,
@@ -42,6 +45,7 @@ from aiojobs_rt.worker.worker import Worker
 __all__ = [
     "Abort",
     "AiojobsError",
+    "AsyncAdapter",
     "Bound",
     "ConfigurationError",
     "DefinitionError",
@@ -49,6 +53,7 @@ __all__ = [
     "Discard",
     "DuplicateJob",
     "EnqueueError",
+    "InlineAdapter",
     "InvalidArguments",
     "InvalidJob",
     "InvalidStep",
@@ -66,6 +71,7 @@ __all__ = [
     "Retry",
     "Snooze",
     "Step",
+    "TestAdapter",
     "Worker",
     "after_discard",
     "after_enqueue",

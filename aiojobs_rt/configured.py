@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
-from aiojobs_rt.adapters.default import adapter_of
+from aiojobs_rt.adapters.default import adapter_of, checks_arguments, in_process
 from aiojobs_rt.core import execution
 from aiojobs_rt.core.durations import instant_to_ms, to_ms
 from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id, queue_of
@@ -153,9 +153,12 @@ class Configured(Generic[P, R]):
         """
         job = self._job
         defaults = job.options()
+        encoded = job.signature().encode(args, kwargs)
+        if in_process.made and checks_arguments(job):
+            job.signature().check_round_trip(job.signature().bind(args, kwargs), encoded)
         return Bound(
             job=job,
-            args=job.signature().encode(args, kwargs),
+            args=encoded,
             queue=self._queue or defaults.queue,
             priority=defaults.priority if self._priority is None else self._priority,
             delay_ms=self._delay_ms,

@@ -5,10 +5,12 @@ Read on in this order:
     records.py   what is answered
     reading.py   from Redis' replies to records
     admin.py     Admin: the queries and actions
+    in_process.py InProcessAdmin: the same for the adapters inside this process
     doctor.py    examine: what is wrong, and what to do about it
 """
 
 from aiojobs_rt.admin.admin import Admin
+from aiojobs_rt.admin.choice import Administers, admin_of
 from aiojobs_rt.admin.doctor import examine, examine_server
 
-__all__ = ["Admin", "examine", "examine_server"]
+__all__ = ["Admin", "Administers", "admin_of", "examine", "examine_server"]
