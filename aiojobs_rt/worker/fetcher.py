@@ -28,6 +28,7 @@ from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import GROUP, SUSPECTS
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.errors import ConfigurationError
+from aiojobs_rt.worker.phantoms import recover
 from aiojobs_rt.worker.served import Delivery
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ MOST_AHEAD = 1_000
 STALE = 0.25
 REFUSED_FOR = 1.0
 AWAY_FOR = 0.2
-PAGE = 500
 
 
 class Fetcher:
@@ -386,7 +386,9 @@ class Fetcher:
             if served.look_for_phantoms and served.may_read(time.monotonic()):
                 try:
                     for lane in served.lanes:
-                        await self._recover_lane(served, lane)
+                        await recover(
+                            served, lane, wire=self._wires.of(served.name), settler=self._settler, take=self._take
+                        )
                 except exceptions.ResponseError as error:
                     await self._heal(error, served)
                     continue
@@ -397,38 +399,6 @@ class Fetcher:
                     continue
                 served.look_for_phantoms = False
                 served.suspicious = 0
-
-    async def _recover_lane(self, served: Served, lane: str) -> None:
-        last: bytes | str = "0"
-        while True:
-            settled = served.settled_lately(lane)
-            known = set(served.held[lane])  # held when the read was sent, or when it is answered
-            since = time.monotonic()
-            reply = await self._wires.of(served.name).call(
-                "XREADGROUP", "GROUP", GROUP, served.consumer, "COUNT", PAGE, "STREAMS", served.keys.lane(lane), last
-            )
-            entries: list[Any] = reply[0][1] if reply else []
-            if not entries:
-                return
-            last = entries[-1][0]
-            known.update(served.held[lane], served.settled_lately(lane))
-            unknown = [(entry, fields) for entry, fields in entries if entry not in known]
-            for entry, fields in entries:
-                if entry in settled and entry not in served.held[lane]:  # by a Redis that has forgotten it since
-                    delivery = Delivery(served, lane, entry, fields or [], since)
-                    served.hold(delivery)
-                    self._settler.settle_again(delivery, settled[entry])
-            gone = [entry for entry, fields in unknown if not fields]
-            if gone:
-                await self._wires.of(served.name).call("XACK", served.keys.lane(lane), GROUP, *gone)
-            found = [(entry, fields) for entry, fields in unknown if fields]
-            if found:
-                logger.warning(
-                    "queue %s: %d job(s) were delivered here in a reply that was lost; they are run now",
-                    served.name,
-                    len(found),
-                )
-                self._take(served, lane, found, since)
 
     async def _heal(self, error: exceptions.ResponseError, *queues: Served) -> None:
         """After a read of these queues (none: of all at once) was refused: a group or stream was destroyed under us, or something worse."""

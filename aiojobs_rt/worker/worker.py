@@ -16,7 +16,7 @@ import secrets
 import socket
 import time
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from redis import exceptions
@@ -24,7 +24,7 @@ from redis import exceptions
 from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.core import registry
-from aiojobs_rt.core.execution import Runtime, interrupted
+from aiojobs_rt.core.execution import Runtime
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
 from aiojobs_rt.worker.buffer import Buffer
@@ -38,6 +38,7 @@ from aiojobs_rt.worker.promoter import Promoter
 from aiojobs_rt.worker.reclaimer import Reclaimer
 from aiojobs_rt.worker.served import Served
 from aiojobs_rt.worker.settler import Settler
+from aiojobs_rt.worker.shutdown import Shutdown
 from aiojobs_rt.worker.slots import Slots
 from aiojobs_rt.worker.startup import add_registered_shards, await_redis, choose_queues, enter_lifespans, find_adapter
 from aiojobs_rt.worker.state import WorkerState
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from aiojobs_rt.settings import Prefetch
 
 logger = logging.getLogger("aiojobs_rt.worker")
-
-FINALLY = 1.0
 
 
 class Worker:
@@ -112,10 +111,8 @@ class Worker:
         self._state = state = WorkerState(self._adapter, name=self.name, lease=lease, queues=served)
         self._burst = burst
         self._burst_idle = 0
-        self._gave_back = False
         self._on_deadline = on_deadline or (lambda: None)
         self._stopping = asyncio.Event()
-        self._at_once = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started_at = time.time()
         self._runtime = Runtime(worker=self.name, now_ms=state.clock.now_ms, states={}, is_cancelled=_is_cancelled)
@@ -164,6 +161,14 @@ class Worker:
             on_lane=self._lanes_changed,
             on_quiet=self.quiet,
         )
+        self._shutdown = Shutdown(
+            state,
+            buffer=self._buffer,
+            slots=self._slots,
+            settler=self._settler,
+            timeout=self.shutdown_timeout,
+            leave=self._leave,
+        )
         self._wakes: set[asyncio.Task[None]] = set()
         self._heartbeat: Heartbeat | None = None
 
@@ -211,14 +216,14 @@ class Worker:
             finally:
                 with anyio.CancelScope(shield=True):
                     with anyio.move_on_after(3):
-                        await self._give_back()
+                        await self._shutdown.give_back()
                     with anyio.move_on_after(5):
                         await self._close()
 
     def stop(self) -> None:
         """Stop, as TERM does; a second call stops at once."""
         if self._stopping.is_set():
-            self._at_once.set()
+            self._shutdown.at_once.set()
         self.quiet()
         self._progress.stopping = True
         self._stopping.set()
@@ -254,7 +259,7 @@ class Worker:
         fetching = asyncio.create_task(self._fetcher.run(), name="aiojobs_rt fetcher")
         try:
             await self._until_stopped(fetching)
-            await self._shut_down(fetching)
+            await self._shutdown.run(fetching, self._heartbeat)
         finally:
             # never cancelled while it reads: an entry may be on its way. Cancelled all the same when the worker itself is.
             if not fetching.done():
@@ -270,66 +275,6 @@ class Worker:
             await stopping
         finally:
             stopping.cancel()
-
-    async def _shut_down(self, fetching: asyncio.Task[None]) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.deadline = time.monotonic() + self.shutdown_timeout + FINALLY + 5
-        for delivery in self._buffer.drain():
-            self._settler.release(delivery)
-        self._buffer.close()
-        deadline = time.monotonic() + self.shutdown_timeout
-        logger.info(
-            "stopping: %d running job(s) may finish within %g s", len(self._slots.running), self.shutdown_timeout
-        )
-        await self._first_of(deadline, self._slots.wait_idle(), self._at_once.wait())
-        left = self._slots.running
-        if left:
-            logger.warning("%d job(s) are still running: they are put back, then cancelled", len(left))
-            for delivery in left:
-                if delivery.message is not None and delivery.consumer == delivery.served.consumer:
-                    self._settler.release(delivery, interrupted(delivery.message).message.meta())
-            await self._first_of(time.monotonic() + 2, self._settler.flush())
-            self._slots.halt("stop", lambda _: True)
-            if self._heartbeat is not None:
-                self._heartbeat.deadline = time.monotonic() + FINALLY + 3
-            await self._first_of(time.monotonic() + FINALLY, self._slots.wait_idle())
-        await self._first_of(max(deadline, time.monotonic()) + 2, asyncio.wait([fetching]), self._at_once.wait())
-        for delivery in self._buffer.drain():
-            self._settler.release(delivery)
-        await self._first_of(max(deadline, time.monotonic()) + 2, self._settler.flush())
-        await self._first_of(time.monotonic() + 2, self._leave())
-        self._gave_back = True
-        logger.info("stopped after %d job(s)", self._slots.finished)
-        if self._heartbeat is not None and self._slots.running:
-            self._heartbeat.deadline = time.monotonic()
-
-    async def _give_back(self) -> None:
-        """Put back what is still held, when the worker was cancelled instead of stopped, and give up the leases."""
-        if self._gave_back:
-            return
-        self._buffer.close()
-        await self._settler.flush()
-        for served in self._state.queues.values():
-            for held in served.held.values():
-                for delivery in list(held.values()):
-                    message = delivery.message
-                    self._settler.release(delivery, b"" if message is None else interrupted(message).message.meta())
-        await self._settler.flush()
-        await self._leave()
-
-    async def _first_of(self, deadline: float, *waits: Any) -> None:
-        tasks = [asyncio.ensure_future(wait) for wait in waits]
-        try:
-            await asyncio.wait(
-                tasks, timeout=max(0.0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in tasks:
-                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                    logger.error("while stopping: %s: %s", type(error).__name__, error)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _leave(self) -> None:
         await self._leases.give_up_all()
