@@ -15,6 +15,7 @@ from aiojobs_rt.core.durations import instant_to_ms, to_ms
 from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id, queue_of
 from aiojobs_rt.core.options import check_priority, overrides
 from aiojobs_rt.enqueue import Bound, deliver
+from aiojobs_rt.errors import InvalidJob
 from aiojobs_rt.handle import JobHandle
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 
 
 class Performs(Protocol[P, R_co]):
@@ -149,18 +151,20 @@ class Configured(Generic[P, R]):
 
         Raises:
             InvalidArguments: they do not fit perform.
+            InvalidJob: `choose_queue` or `choose_priority` returned what is none; what they raise is raised.
             PayloadTooLarge: serialised they exceed `max_payload`.
         """
         job = self._job
+        if job._chooses or in_process.made:  # noqa: SLF001 - compiled with the class
+            encoded, queue, priority = self._prepare(args, kwargs, check=in_process.made and checks_arguments(job))
+        else:
+            encoded, queue, priority = job.signature().encode(args, kwargs), self._queue, self._priority
         defaults = job.options()
-        encoded = job.signature().encode(args, kwargs)
-        if in_process.made and checks_arguments(job):
-            job.signature().check_round_trip(job.signature().bind(args, kwargs), encoded)
         return Bound(
             job=job,
             args=encoded,
-            queue=self._queue or defaults.queue,
-            priority=defaults.priority if self._priority is None else self._priority,
+            queue=queue or defaults.queue,
+            priority=defaults.priority if priority is None else priority,
             delay_ms=self._delay_ms,
             due_ms=self._due_ms,
             options=self._options,
@@ -173,6 +177,7 @@ class Configured(Generic[P, R]):
 
         Raises:
             InvalidArguments: the arguments do not fit perform.
+            InvalidJob: `choose_queue` or `choose_priority` returned what is none; what they raise is raised.
             PayloadTooLarge: serialised they exceed `max_payload`.
             EnqueueError: Redis could not be reached, or refused.
         """
@@ -186,16 +191,21 @@ class Configured(Generic[P, R]):
 
         Raises:
             InvalidArguments: the arguments do not fit perform.
+            InvalidJob: `choose_queue` or `choose_priority` returned what is none; what they raise is raised.
         """
         job = self._job
-        options = job.options()
-        queue = self._queue or options.queue
+        if job._chooses:  # noqa: SLF001 - compiled with the class
+            encoded, queue, priority = self._prepare(args, kwargs)
+        else:
+            encoded, queue, priority = job.signature().encode(args, kwargs), self._queue, self._priority
+        defaults = job.options()
+        queue = queue or defaults.queue
         message = JobMessage(
             id=new_job_id(queue),
             job=job.name,
-            args=job.signature().encode(args, kwargs),
+            args=encoded,
             queue=queue,
-            priority=options.priority if self._priority is None else self._priority,
+            priority=defaults.priority if priority is None else priority,
             enqueued_at_ms=int(datetime.now(tz=UTC).timestamp() * 1000),
             options=self._options or {},
         )
@@ -209,3 +219,36 @@ class Configured(Generic[P, R]):
         """
         queue_of(job_id)
         return JobHandle(job_id, adapter=adapter_of(self._job), load=self._job.result().load)
+
+    def _prepare(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, check: bool = False
+    ) -> tuple[bytes, str | None, int | None]:
+        """The encoded arguments, and the queue and priority that `set` names, or the job chooses; None: those of the class.
+
+        The arguments are read once: one of them may be an iterator. `check`: that they will arrive as they were given.
+        """
+        job_class, queue, priority = self._job, self._queue, self._priority
+        signature = job_class.signature()
+        bound = signature.bind(args, kwargs)
+        encoded = signature.dump(bound)
+        if check:
+            signature.check_round_trip(bound, encoded)
+        if not job_class._chooses:  # noqa: SLF001 - compiled with the class
+            return encoded, queue, priority
+        job = job_class()
+        job._given = signature.to_call(bound)  # noqa: SLF001 - this is where a job gets them
+        if queue is not None:
+            job.queue = queue
+        else:
+            job.queue = queue = _chosen(job_class, "choose_queue", job.choose_queue(), check_queue_name)
+        if priority is None:
+            priority = _chosen(job_class, "choose_priority", job.choose_priority(), check_priority)
+        return encoded, queue, priority
+
+
+def _chosen(job_class: type[Job], method: str, value: T, check: Callable[[T], T]) -> T:
+    """What a method has chosen, when it is allowed."""
+    try:
+        return check(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidJob(f"{job_class.__qualname__}.{method}: {error}") from None

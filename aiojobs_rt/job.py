@@ -28,7 +28,7 @@ from aiojobs_rt.core.continuation import Continuation
 from aiojobs_rt.core.generics import defining_class, open_parameters, type_arguments
 from aiojobs_rt.core.hooks import compile_hooks
 from aiojobs_rt.core.message import JobMessage, new_job_id
-from aiojobs_rt.core.methods import wrong_lifespan, wrong_perform
+from aiojobs_rt.core.methods import wrong_choice, wrong_lifespan, wrong_perform
 from aiojobs_rt.core.options import Options
 from aiojobs_rt.enqueue import Bound, deliver_all
 from aiojobs_rt.errors import InvalidJob
@@ -99,11 +99,27 @@ class Job:
     _message: JobMessage | None = None
     _continuation: Continuation | None = None
     _hooks: ClassVar[Hooks | None] = None
+    _chooses: ClassVar[bool] = False
     _given: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
 
     async def perform(self, *args: Any, **kwargs: Any) -> Any:
         """Do the job. A class that does not override it is abstract: not registered, and enqueueing it raises."""
         raise NotImplementedError(f"{type(self).__qualname__} has no perform")
+
+    def choose_queue(self) -> str:
+        """The queue of this job, by its `self.arguments`; called when the job is bound, unless `set` names a queue.
+
+        Override it to choose. It sees the class's `queue` as `self.queue`, and no id yet. Retries stay on the queue that it chose. A queue
+        that no class names as its `queue` is served only by workers that are given it, with -q.
+        """
+        return self.queue
+
+    def choose_priority(self) -> int:
+        """The priority of this job, by its `self.arguments`; called after `choose_queue`, unless `set` names a priority.
+
+        Override it to choose; lower runs first. `self.queue` is the queue that was chosen or set.
+        """
+        return self.priority
 
     @staticmethod
     @asynccontextmanager
@@ -124,6 +140,10 @@ class Job:
             raise InvalidJob(f"{cls.__qualname__}.{error}") from None
         if wrong := wrong_lifespan(cls):
             raise InvalidJob(f"{cls.__qualname__}.lifespan {wrong}")
+        for choice in ("choose_queue", "choose_priority"):
+            if wrong := wrong_choice(cls, choice):
+                raise InvalidJob(f"{cls.__qualname__}.{choice} {wrong}")
+        cls._chooses = cls.choose_queue is not Job.choose_queue or cls.choose_priority is not Job.choose_priority
         if cls.is_abstract():
             return
         if wrong := wrong_perform(cls):
@@ -199,7 +219,7 @@ class Job:
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """The job's arguments by parameter name, as `perform` receives them, without defaults; for callbacks. Read-only."""
+        """The job's arguments by parameter name, as `perform` receives them, without defaults; for callbacks and choices. Read-only."""
         if self._given is None:
             raise AttributeError(
                 f"{type(self).__qualname__} was called directly: its arguments are perform's own parameters"

@@ -145,6 +145,10 @@ class Arguments:
             self._check_readable(raw, bound)
         return raw
 
+    def to_call(self, bound: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What `bind` returned, as the positional and keyword arguments of perform; takes the dict over."""
+        return self._signature.to_call(bound)
+
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """`bind` and `dump` in one.
 

@@ -1,4 +1,4 @@
-"""Whether what a job class defines as `perform` and `lifespan` can be called as it will be; what to write instead, if not."""
+"""Whether what a job class defines as `perform`, `lifespan`, `choose_queue` and `choose_priority` can be called as it will be; what to write instead, if not."""
 
 from __future__ import annotations
 
@@ -31,4 +31,18 @@ def wrong_lifespan(owner: type) -> str | None:
     called = found.__func__ if isinstance(found, staticmethod) else found
     if inspect.isasyncgenfunction(called) or inspect.iscoroutinefunction(called):
         return "must be a context manager: write @asynccontextmanager below @staticmethod"
+    return None
+
+
+def wrong_choice(owner: type, name: str) -> str | None:
+    """What is wrong with a class's choose_queue or choose_priority, as the end of "X.choose_queue ..."; None: nothing."""
+    found = inspect.getattr_static(owner, name)
+    if not isinstance(found, FunctionType):
+        return f"must be a plain method, `def {name}(self)`"
+    if inspect.iscoroutinefunction(found) or inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
+        return f"must be a plain method, `def {name}(self)`: it is called as the job is bound, where nothing can be awaited"
+    try:
+        inspect.signature(found).bind(None)
+    except TypeError:
+        return "must take self, and nothing else; the job's arguments are in self.arguments"
     return None

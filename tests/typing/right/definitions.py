@@ -185,3 +185,13 @@ class WithCallbacks(Job):
 
     async def perform(self, n: int) -> None:
         await self.connect()
+
+
+class Chooses(Job):
+    def choose_queue(self) -> str:
+        return "films" if self.arguments["minutes"] > 60 else super().choose_queue()
+
+    def choose_priority(self) -> int:
+        return self.priority - 1
+
+    async def perform(self, minutes: int) -> None: ...

@@ -35,6 +35,25 @@ class Options(Job):
         return None
 
 
+class Choices(Job):
+    def choose_queue(self) -> int:  # error: a str
+        return 1
+
+    def choose_priority(self, minutes: int) -> int:  # error: no parameters
+        return minutes
+
+    async def perform(self, minutes: int) -> None:
+        return None
+
+
+class AwaitedChoice(Job):
+    async def choose_queue(self) -> str:  # error: not async
+        return "default"
+
+    async def perform(self) -> None:
+        return None
+
+
 class State(Job):
     state: dict[str, int]
 
