@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [--only NAME]... [--repeat N] [--jobs N] [--quick] [--out FOLDER] [--list]`.
+"""The command line: `python -m benchmarks [--only NAME]... [--repeat N] [--jobs N] [--full] [--quick] [--out FOLDER] [--list]`.
 
 All scenarios take turns, run after run: what else happens on the machine hits each of them alike, and the floor too.
 """
@@ -16,6 +16,7 @@ from rich.console import Console
 from benchmarks import plots
 from benchmarks.compare import compare
 from benchmarks.machine import describe_machine, describe_versions, load_average
+from benchmarks.model import model
 from benchmarks.process import end_children
 from benchmarks.results import Report, Result
 from benchmarks.scenarios import SCENARIOS, Scenario, Sizes
@@ -25,6 +26,7 @@ from benchmarks.tune import tune
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(compare)
 app.command()(tune)
+app.command()(model)
 
 
 @app.callback(invoke_without_command=True)
@@ -35,6 +37,7 @@ def main(  # noqa: PLR0917 - typer calls it, by name
     jobs: Annotated[
         int, typer.Option(min=1_000, help="Jobs of a no-op drain; the others take a share of it.")
     ] = 200_000,
+    full: Annotated[bool, typer.Option("--full", help="With the scenarios that take a minute or more each.")] = False,  # noqa: FBT002 - typer's way
     quick: Annotated[bool, typer.Option("--quick", help="Tiny numbers, once: does the suite work?")] = False,  # noqa: FBT002 - typer's way
     json: Annotated[Path | None, typer.Option(help="Write all figures to this file.")] = None,
     markdown: Annotated[
@@ -45,14 +48,13 @@ def main(  # noqa: PLR0917 - typer calls it, by name
     list_: Annotated[bool, typer.Option("--list", help="Name the scenarios, and measure nothing.")] = False,  # noqa: FBT002 - typer's way
 ) -> None:
     """Measure what a job costs, beside the floor, on private redis-servers."""
-    end_children()
     if context.invoked_subcommand is not None:
         return
     if list_:
         for scenario in SCENARIOS:
-            print(f"{scenario.name:<20}{scenario.title}{' (only when named)' if scenario.full else ''}")
+            print(f"{scenario.name:<20}{scenario.title}{' (only when named, or with --full)' if scenario.full else ''}")
         return
-    chosen = _choose(only or [])
+    chosen = _choose(only or [], full=full)
     if quick:
         repeat, jobs = 1, 2_000
     report = Report(
@@ -74,7 +76,7 @@ def main(  # noqa: PLR0917 - typer calls it, by name
                     result.runs.append(scenario.measure(system, sizes))
     report.load_average.append(load_average())
     for grid in grids(report):
-        Console(width=None if console.is_terminal else 180).print(grid.rich())
+        Console(width=None if console.is_terminal else 200).print(grid.rich())
     _write(report, json=json, markdown=markdown, out=out)
 
 
@@ -101,15 +103,16 @@ def _draw(report: Report, folder: Path) -> list[Path]:
         return []
 
 
-def _choose(only: list[str]) -> list[Scenario]:
+def _choose(only: list[str], *, full: bool) -> list[Scenario]:
     names = [scenario.name for scenario in SCENARIOS]
     for name in only:
         if name not in names:
             raise typer.BadParameter(
                 f"there is no scenario {name!r}; there are: {', '.join(names)}", param_hint="--only"
             )
-    return [scenario for scenario in SCENARIOS if (scenario.name in only if only else not scenario.full)]
+    return [scenario for scenario in SCENARIOS if (scenario.name in only if only else full or not scenario.full)]
 
 
 if __name__ == "__main__":
+    end_children()
     app()

@@ -27,7 +27,7 @@ from benchmarks.results import Report, Result
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.scenarios.measures import Sizes
 from benchmarks.systems import FLOOR, PRODUCT, System
-from benchmarks.tables import Grid, grids
+from benchmarks.tables import COMPARISON, Grid, grids, put_between
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -186,7 +186,7 @@ def compare(  # noqa: PLR0917 - typer calls it, by name
         bool, typer.Option("--default-logs", help="Peers log what they log by default; else warnings alone.")
     ] = False,
     json: Annotated[Path | None, typer.Option(help="Write all figures to this file.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables between the marks of this file.")] = None,
 ) -> None:
     """Compare with other job runners, each with its best documented settings, beside the floor."""
     names = [one.name for one in PEERS]
@@ -204,11 +204,11 @@ def compare(  # noqa: PLR0917 - typer calls it, by name
     shown = tables(report, comparison)
     console = Console()
     for grid in shown:
-        Console(width=None if console.is_terminal else 180).print(grid.rich())
+        Console(width=None if console.is_terminal else 200).print(grid.rich())
     if json is not None:
         json.write_bytes(orjson.dumps(dump(report, comparison), option=orjson.OPT_INDENT_2))
     if markdown is not None:
-        markdown.write_text("\n\n".join(grid.markdown() for grid in shown) + "\n")
+        put_between(markdown, COMPARISON, "\n\n".join([about(report), *(grid.markdown() for grid in shown)]))
 
 
 def measure(comparison: Comparison, repeat: int) -> Report:
@@ -233,6 +233,16 @@ def measure(comparison: Comparison, repeat: int) -> Report:
 def tables(report: Report, comparison: Comparison) -> list[Grid]:
     """All tables: figures, targets, and what there is to know about the systems."""
     return [*(grid for grid in grids(report) if grid.title != "The budget"), *_words(report, comparison)]
+
+
+def about(report: Report) -> str:
+    """What was measured where."""
+    machine = report.machine
+    return (
+        f"Measured {report.at[:10]} on {machine['processor']}, {machine['cores']} cores, {machine['memory']}, {machine['system']}; "
+        f"load average {report.load_average[0]:.1f} before, {report.load_average[-1]:.1f} after; "
+        f"redis-server {report.versions['redis-server']}. Median of {report.options['repeat']} run(s)."
+    )
 
 
 def dump(report: Report, comparison: Comparison) -> dict[str, object]:

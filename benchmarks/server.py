@@ -40,15 +40,31 @@ class Cost:
         cpu_seconds: system and user, from INFO cpu.
         commands: all, those inside scripts included, from INFO commandstats.
         requests: those of `REQUESTS`.
+        received, sent: bytes, from INFO stats. The suite's own questions are in them: some tens of bytes each 5 ms.
     """
 
     cpu_seconds: float
     commands: int
     requests: int
+    received: int
+    sent: int
 
     def since(self, earlier: Cost) -> Cost:
         return Cost(
-            self.cpu_seconds - earlier.cpu_seconds, self.commands - earlier.commands, self.requests - earlier.requests
+            self.cpu_seconds - earlier.cpu_seconds,
+            self.commands - earlier.commands,
+            self.requests - earlier.requests,
+            self.received - earlier.received,
+            self.sent - earlier.sent,
+        )
+
+    def plus(self, other: Cost) -> Cost:
+        return Cost(
+            self.cpu_seconds + other.cpu_seconds,
+            self.commands + other.commands,
+            self.requests + other.requests,
+            self.received + other.received,
+            self.sent + other.sent,
         )
 
 
@@ -130,10 +146,13 @@ class Server:
         cpu = self.info("cpu")
         calls = {name.removeprefix("cmdstat_"): stats["calls"] for name, stats in self.info("commandstats").items()}
         own = sum(calls.get(name, 0) for name in ASKED)
+        traffic = self.info("stats")
         return Cost(
             cpu["used_cpu_sys"] + cpu["used_cpu_user"],
             sum(calls.values()) - own,
             sum(calls.get(name, 0) for name in REQUESTS),
+            traffic["total_net_input_bytes"],
+            traffic["total_net_output_bytes"],
         )
 
     def memory(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from aiojobs_rt.adapters.redis.keys import queue_keys
+from aiojobs_rt.adapters.redis.shards import parts_of
 from benchmarks import bare, floor
 from benchmarks.load import RANKS
 
@@ -78,14 +79,22 @@ class Counted(Protocol):
 
 
 class Product(System):
-    """aiojobs_rt with its default settings."""
+    """aiojobs_rt with its default settings.
+
+    Args:
+        shards: how many streams its queue is spread over.
+    """
 
     name = "aiojobs_rt"
     version = version("aiojobs_rt")
     workers_key = queue_keys("aiojobs", "default").workers
 
+    def __init__(self, shards: int = 1) -> None:
+        self._shards = shards
+
     def environment(self, url: str) -> dict[str, str]:
-        return {"AIOJOBS_RT_REDIS_URL": url}
+        sharded = {"AIOJOBS_RT_SHARDS": f"default={self._shards}"} if self._shards > 1 else {}
+        return {"AIOJOBS_RT_REDIS_URL": url, **sharded}
 
     def producer(self, url: str, load: Load) -> list[str]:  # noqa: ARG002 - it stands in the environment
         return [self.python, "-m", "benchmarks.producer", load.dump()]
@@ -101,7 +110,8 @@ class Product(System):
         return sum(int(client.hlen(index)) for index in self._indexes(load))
 
     def _indexes(self, load: Load) -> list[str]:
-        return [queue_keys("aiojobs", queue).index for queue in (QUEUES if load.job == "Ranked" else ("default",))]
+        queues = QUEUES if load.job == "Ranked" else parts_of("default", self._shards)
+        return [queue_keys("aiojobs", queue).index for queue in queues]
 
 
 class Floor(System):
@@ -155,4 +165,5 @@ class Bare(System):
 
 
 PRODUCT, FLOOR = Product(), Floor()
+SHARDED = Product(shards=8)
 SOCKET, RELAY = Bare("socket"), Bare("relay")

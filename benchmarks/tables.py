@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from benchmarks.results import Report, Result
 
 BEGIN, END = "<!-- figures: python -m benchmarks --markdown docs/performance.md -->", "<!-- end of figures -->"
+COMPARISON = "<!-- figures: python -m benchmarks compare --markdown docs/performance.md -->"
+SCALING = "<!-- figures: python -m benchmarks model --report report.json --markdown docs/scaling.md -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,21 @@ def grids(report: Report) -> list[Grid]:
 
 def write_markdown(report: Report, path: Path, plots: Sequence[Path] = ()) -> None:
     """Write the tables, and links to plots, to a file; where it has the marks of generated figures, between them."""
-    body = markdown_of(report, plots, path.parent)
-    text = path.read_text() if path.exists() else f"{BEGIN}\n{END}\n"
-    head, begin, rest = text.partition(BEGIN)
+    put_between(path, BEGIN, markdown_of(report, plots, path.parent))
+
+
+def put_between(path: Path, mark: str, body: str) -> None:
+    """Write generated figures to a file, between their mark and the next end mark; a file that is not there is made.
+
+    Raises:
+        ValueError: it has no such marks.
+    """
+    text = path.read_text() if path.exists() else f"{mark}\n{END}\n"
+    head, begin, rest = text.partition(mark)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{path} has no place for the figures: put the lines {BEGIN} and {END} into it")
-    path.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}")
+        raise ValueError(f"{path} has no place for the figures: put the lines {mark} and {END} into it")
+    path.write_text(f"{head}{mark}\n\n{body}\n\n{END}{tail}")
 
 
 def markdown_of(report: Report, plots: Sequence[Path] = (), folder: Path | None = None) -> str:
@@ -84,13 +94,14 @@ def _throughput(report: Report) -> Grid:
             _figure(result, "redis_us", 1),
             _figure(result, "commands", 2),
             _figure(result, "requests", 4),
+            f"{_figure(result, 'net_in', 0)} + {_figure(result, 'net_out', 0)}",
             _figure(result, "rss_mib", 0),
         ]
         for result in _of(report, "throughput")
     ]
     columns = [
         "scenario", "system", "jobs/s (least to greatest)", "x floor", "python us/job", "x floor", "Redis us/job",
-        "commands/job", "requests/job", "peak RSS MiB",
+        "commands/job", "requests/job", "bytes in + out/job", "peak RSS MiB",
     ]  # fmt: skip
     return Grid("Throughput, and CPU per job", columns, rows)
 

@@ -101,12 +101,14 @@ class Trial:
         return figures
 
     def redis_costs(self, cost: Cost, jobs: int = 0) -> Figures:
-        """Per job: CPU in us, commands with those inside scripts, and requests."""
+        """Per job: CPU in us, commands with those inside scripts, requests, and bytes that Redis received and sent."""
         jobs = jobs or self.load.jobs
         return {
             "redis_us": cost.cpu_seconds / jobs * 1e6,
             "commands": cost.commands / jobs,
             "requests": cost.requests / jobs,
+            "net_in": cost.received / jobs,
+            "net_out": cost.sent / jobs,
         }
 
     def count(self, *, times: int = 1) -> Tally:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.scenarios import measures as m
 from benchmarks.scenarios.measures import Sizes
-from benchmarks.systems import FLOOR, PRODUCT, RELAY, SOCKET
+from benchmarks.systems import FLOOR, PRODUCT, RELAY, SHARDED, SOCKET
 
 if TYPE_CHECKING:
     from benchmarks.scenarios.measures import Measure
@@ -83,6 +83,7 @@ SCENARIOS = (
     Scenario("ranked", "drain, 3 queues, 3 priorities in one", "throughput", ALONE, m.ranked),
     Scenario("workers-2", "drain, no-op, 2 workers", "throughput", BOTH, m.processes(2)),
     Scenario("workers-4", "drain, no-op, 4 workers", "throughput", BOTH, m.processes(4)),
+    Scenario("shards-8", "drain, no-op, a queue of 8 shards", "throughput", (SHARDED,), m.drain()),
     Scenario("backlog-10k", "drain from a backlog of 10,000", "throughput", BOTH, m.backlog(10_000)),
     Scenario("backlog-100k", "drain from a backlog of 100,000", "throughput", BOTH, m.backlog(100_000)),
     Scenario("backlog-1m", "drain from a backlog of 1,000,000", "throughput", BOTH, m.backlog(1_000_000), full=True),

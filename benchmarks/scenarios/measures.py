@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, cast
 
 from benchmarks.load import Load
@@ -159,9 +160,7 @@ def _in_rounds(system: System, waiting: int, rounds: int) -> Figures:
             worker.stop()
         t.count(times=rounds + 1)
     jobs = waiting * rounds
-    cost = Cost(
-        sum(c.cpu_seconds for c in costs), sum(c.commands for c in costs), sum(c.requests for c in costs)
-    )  # fmt: skip
+    cost = reduce(Cost.plus, costs)
     return {
         "jobs_per_s": jobs / seconds,
         "python_us": cpu_seconds / jobs * 1e6,
