@@ -181,7 +181,7 @@ def median(report: dict[str, Any], scenario: str, figure: str) -> float:
 
 
 def model(
-    report: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="A report.json of the suite.")],
+    report: Annotated[Path, typer.Option(help="A report.json of the suite.")],
     rate: Annotated[float, typer.Option(min=1, help="Jobs a second.")] = 1_000_000,
     *,
     backlog_seconds: Annotated[float, typer.Option(min=0, help="For how long jobs may pile up.")] = 60,
@@ -190,10 +190,10 @@ def model(
     markdown: Annotated[Path | None, typer.Option(help="Write the tables between the marks of this file.")] = None,
 ) -> None:
     """Say what a rate of jobs would take, from the figures of a report."""
-    read: dict[str, Any] = orjson.loads(report.read_bytes())
     try:
+        read: dict[str, Any] = orjson.loads(report.read_bytes())
         inputs, checked = Inputs.read(read), check(read)
-    except NotMeasuredError as error:
+    except (NotMeasuredError, OSError) as error:
         raise typer.BadParameter(str(error), param_hint="--report") from None
     planned = plan(inputs, rate, backlog_s=backlog_seconds, busy=busy, own_us=own_us)
     shown = grids(inputs, planned, checked, rate=rate, backlog_s=backlog_seconds, busy=busy, own_us=own_us)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
+import typer
 
 from benchmarks import plots
+from benchmarks.__main__ import app
 from benchmarks.process import family
 from benchmarks.results import Report, Result
 from benchmarks.tables import markdown_of
@@ -106,6 +110,24 @@ def run_suite(*arguments: str, without: str = "") -> subprocess.CompletedProcess
     start = f"{block}from benchmarks.__main__ import app; app()"
     command = [sys.executable, "-c", start, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+
+
+@pytest.mark.parametrize("name", ["docs/performance.md", "docs/scaling.md"])
+def test_commands_of_the_documents_parse(name: str) -> None:
+    lines = re.findall(r"^    python -m benchmarks\b(.*)$", (ROOT / name).read_text(), re.MULTILINE)
+
+    assert lines
+    for line in lines:
+        _parse(shlex.split(line, comments=True))
+
+
+def _parse(words: list[str]) -> None:
+    """As the command would, running nothing; an option that there is not raises."""
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("benchmarks", words)
+    if context._protected_args:
+        _, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
+        command.make_context(command.name, rest, parent=context)
 
 
 def test_list_names_the_scenarios_and_measures_nothing() -> None:

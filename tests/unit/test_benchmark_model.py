@@ -94,6 +94,13 @@ def test_a_report_without_a_figure_says_which(missing: str) -> None:
         Inputs.read(report(figures))
 
 
+def test_a_report_that_is_not_there_is_named(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(app, ["model", "--report", str(tmp_path / "none.json")], env={"COLUMNS": "400"})
+
+    assert ended.exit_code == 2
+    assert "none.json" in ended.output
+
+
 def test_the_command_writes_its_tables_between_the_marks(tmp_path: Path) -> None:
     path, document = tmp_path / "report.json", tmp_path / "scaling.md"
     path.write_bytes(orjson.dumps(report()))
