@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -75,9 +75,33 @@ def main(  # noqa: PLR0917 - typer calls it, by name
                     result = next(r for r in report.results if (r.scenario, r.system) == (scenario.name, system.name))
                     result.runs.append(scenario.measure(system, sizes))
     report.load_average.append(load_average())
+    _print(report)
+    _write(report, json=json, markdown=markdown, out=out)
+
+
+@app.command()
+def show(
+    report: Annotated[Path, typer.Option(help="A report.json of the suite.")],
+    *,
+    markdown: Annotated[Path | None, typer.Option(help="As above.")] = None,
+    out: Annotated[Path | None, typer.Option(help="As above.")] = None,
+) -> None:
+    """Show what a run measured, once more, and write its tables and plots anywhere."""
+    try:
+        dumped: dict[str, Any] = orjson.loads(report.read_bytes())
+    except OSError as error:
+        raise typer.BadParameter(str(error), param_hint="--report") from None
+    for one in dumped["results"]:  # an older report does not say
+        one.setdefault("table", next((s.table for s in SCENARIOS if s.name == one["scenario"]), "throughput"))
+    loaded = Report.load(dumped)
+    _print(loaded)
+    _write(loaded, json=None, markdown=markdown, out=out)
+
+
+def _print(report: Report) -> None:
+    console = Console()
     for grid in grids(report):
         Console(width=None if console.is_terminal else 200).print(grid.rich())
-    _write(report, json=json, markdown=markdown, out=out)
 
 
 def _write(report: Report, *, json: Path | None, markdown: Path | None, out: Path | None) -> None:

@@ -42,7 +42,7 @@ class Inputs:
         enqueue_us, drain_us: of Redis' CPU.
         producer_us, worker_us: of a Python process' CPU.
         waiting_bytes: of Redis' memory, while it waits.
-        in_bytes, out_bytes: that Redis receives and sends for it, enqueue and drain together.
+        in_bytes, out_bytes: that Redis receives and sends for it, enqueue and drain together; None: the report does not say.
         costliest: which of the drains the figures are from: for Redis, for the worker.
     """
 
@@ -51,8 +51,8 @@ class Inputs:
     producer_us: float
     worker_us: float
     waiting_bytes: float
-    in_bytes: float
-    out_bytes: float
+    in_bytes: float | None
+    out_bytes: float | None
     costliest: tuple[str, str] = (ALONE, ALONE)
 
     @property
@@ -76,8 +76,8 @@ class Inputs:
             producer_us=median(report, ENQUEUE, "python_us"),
             worker_us=median(report, by_worker, "python_us"),
             waiting_bytes=median(report, MEMORY, "bytes_per_job"),
-            in_bytes=median(report, ENQUEUE, "net_in") + max(median(report, name, "net_in") for name in drains),
-            out_bytes=median(report, ENQUEUE, "net_out") + max(median(report, name, "net_out") for name in drains),
+            in_bytes=_traffic(report, drains, "net_in"),
+            out_bytes=_traffic(report, drains, "net_out"),
             costliest=(by_redis, by_worker),
         )
 
@@ -90,7 +90,7 @@ class Plan:
         node_rate: jobs/s of one redis-server.
         nodes: redis-servers, a core each.
         memory: bytes of all nodes together, for what waits.
-        in_bits, out_bits: a second, of all nodes together.
+        in_bits, out_bits: a second, of all nodes together; None: not known.
     """
 
     node_rate: float
@@ -98,8 +98,8 @@ class Plan:
     workers: int
     producers: int
     memory: float
-    in_bits: float
-    out_bits: float
+    in_bits: float | None
+    out_bits: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,8 @@ def plan(inputs: Inputs, rate: float, *, backlog_s: float, busy: float, own_us: 
         workers=math.ceil(rate * (inputs.worker_us + own_us) / usable),
         producers=math.ceil(rate * inputs.producer_us / usable),
         memory=rate * backlog_s * inputs.waiting_bytes,
-        in_bits=rate * inputs.in_bytes * 8,
-        out_bits=rate * inputs.out_bytes * 8,
+        in_bits=None if inputs.in_bytes is None else rate * inputs.in_bytes * 8,
+        out_bits=None if inputs.out_bytes is None else rate * inputs.out_bytes * 8,
     )
 
 
@@ -220,8 +220,11 @@ def grids(
         ["producer CPU", ENQUEUE, f"{inputs.producer_us:.1f} us"],
         ["worker CPU", by_worker, f"{inputs.worker_us:.1f} us"],
         ["Redis memory while it waits", MEMORY, f"{inputs.waiting_bytes:,.0f} bytes"],
-        ["to Redis", "enqueue and drain", f"{inputs.in_bytes:,.0f} bytes"],
-        ["from Redis", "enqueue and drain", f"{inputs.out_bytes:,.0f} bytes"],
+        *(
+            [what, "enqueue and drain", f"{amount:,.0f} bytes"]
+            for what, amount in (("to Redis", inputs.in_bytes), ("from Redis", inputs.out_bytes))
+            if amount is not None
+        ),
     ]
     own = f" and {own_us:g} us of the job's own" if own_us else ""
     needs = [
@@ -234,12 +237,11 @@ def grids(
             f"{planned.memory / planned.nodes / 1e9:,.1f} GB a server",
             f"{planned.memory / 1e9:,.1f} GB",
         ],
-        ["network to Redis", f"{planned.in_bits / planned.nodes / 1e6:,.0f} Mbit/s a server", f"{planned.in_bits / 1e9:,.2f} Gbit/s"],
-        [
-            "network from Redis",
-            f"{planned.out_bits / planned.nodes / 1e6:,.0f} Mbit/s a server",
-            f"{planned.out_bits / 1e9:,.2f} Gbit/s",
-        ],
+        *(
+            [what, f"{bits / planned.nodes / 1e6:,.0f} Mbit/s a server", f"{bits / 1e9:,.2f} Gbit/s"]
+            for what, bits in (("network to Redis", planned.in_bits), ("network from Redis", planned.out_bits))
+            if bits is not None
+        ),
     ]  # fmt: skip
     seen = [
         [
@@ -257,6 +259,13 @@ def grids(
         Grid(f"What {rate:,.0f} jobs/s take", ["what", "of which", ""], needs),
         Grid("The model at small scale: a no-op drain, all on one machine", columns, seen),
     ]
+
+
+def _traffic(report: dict[str, Any], drains: Sequence[str], figure: str) -> float | None:
+    try:
+        return median(report, ENQUEUE, figure) + max(median(report, name, figure) for name in drains)
+    except NotMeasuredError:  # a report from before it was
+        return None
 
 
 def _has(report: dict[str, Any], scenario: str) -> bool:

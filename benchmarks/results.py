@@ -40,6 +40,7 @@ class Result:
         return {
             "scenario": self.scenario,
             "title": self.title,
+            "table": self.table,
             "system": self.system,
             "median": {figure: self.median(figure) for figure in figures},
             "min": {figure: min(self.values(figure)) for figure in figures},
@@ -64,6 +65,15 @@ class Report:
     options: dict[str, int | bool]
     load_average: list[float]
     results: list[Result]
+
+    @classmethod
+    def load(cls, dumped: dict[str, Any]) -> Report:
+        """A report from what `dump` made of it."""
+        results = [
+            Result(*(one[name] for name in ("scenario", "title", "table", "system", "runs")))
+            for one in dumped["results"]
+        ]
+        return cls(*(dumped[name] for name in ("at", "machine", "versions", "options", "load_average")), results)
 
     def find(self, scenario: str, system: str) -> Result | None:
         """The result of a scenario for a system, when it was measured."""

@@ -94,7 +94,7 @@ def _throughput(report: Report) -> Grid:
             _figure(result, "redis_us", 1),
             _figure(result, "commands", 2),
             _figure(result, "requests", 4),
-            f"{_figure(result, 'net_in', 0)} + {_figure(result, 'net_out', 0)}",
+            " + ".join(filter(None, (_figure(result, name, 0) for name in ("net_in", "net_out")))),
             _figure(result, "rss_mib", 0),
         ]
         for result in _of(report, "throughput")

@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from benchmarks import plots
 from benchmarks.__main__ import app
@@ -103,6 +104,20 @@ def test_an_interrupted_suite_leaves_no_process() -> None:
             suite.kill()
 
     assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_a_report_is_shown_again_as_it_was(tmp_path: Path) -> None:
+    first = report()
+    (tmp_path / "report.json").write_text(json.dumps(first.dump()))
+
+    ended = CliRunner().invoke(
+        app, ["show", "--report", str(tmp_path / "report.json"), "--markdown", str(tmp_path / "again.md")]
+    )
+
+    assert ended.exit_code == 0, ended.output
+    assert Report.load(json.loads((tmp_path / "report.json").read_text())) == first
+    assert markdown_of(first) in (tmp_path / "again.md").read_text()
+    assert "backlog 10k" in ended.output
 
 
 def run_suite(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:

@@ -94,6 +94,17 @@ def test_a_report_without_a_figure_says_which(missing: str) -> None:
         Inputs.read(report(figures))
 
 
+def test_a_report_from_before_traffic_was_counted_plans_without() -> None:
+    figures = {
+        name: {figure: value for figure, value in median.items() if not figure.startswith("net_")}
+        for name, median in FIGURES.items()
+    }
+
+    planned = plan(Inputs.read(report(figures)), 1_000_000, backlog_s=60, busy=0.5)
+
+    assert (planned.nodes, planned.in_bits, planned.out_bits) == (40, None, None)
+
+
 def test_a_report_that_is_not_there_is_named(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, ["model", "--report", str(tmp_path / "none.json")], env={"COLUMNS": "400"})
 
