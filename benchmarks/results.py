@@ -69,11 +69,17 @@ class Report:
     @classmethod
     def load(cls, dumped: dict[str, Any]) -> Report:
         """A report from what `dump` made of it."""
-        results = [
-            Result(*(one[name] for name in ("scenario", "title", "table", "system", "runs")))
-            for one in dumped["results"]
-        ]
-        return cls(*(dumped[name] for name in ("at", "machine", "versions", "options", "load_average")), results)
+        return cls(
+            at=dumped["at"],
+            machine=dumped["machine"],
+            versions=dumped["versions"],
+            options=dumped["options"],
+            load_average=dumped["load_average"],
+            results=[
+                Result(one["scenario"], one["title"], one["table"], one["system"], one["runs"])
+                for one in dumped["results"]
+            ],
+        )
 
     def find(self, scenario: str, system: str) -> Result | None:
         """The result of a scenario for a system, when it was measured."""
