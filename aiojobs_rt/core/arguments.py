@@ -60,6 +60,7 @@ class Arguments:
     __slots__ = (
         "_open_ended",
         "_positional",
+        "_schema",
         "_signature",
         "_to_json",
         "_validate",
@@ -75,6 +76,7 @@ class Arguments:
     def __init__(self, signature: Signature, schema: Schema) -> None:
         """Use `of`."""
         self._signature = signature
+        self._schema = schema
         self._positional = signature.positional
         self._open_ended = wire.open_ended(schema)
         self._validate = wire.incoming(schema).validate_python
@@ -168,6 +170,16 @@ class Arguments:
         except ValidationError as error:
             raise self.explain(error) from None
         return ((), values) if self.plain else self._signature.to_call(values)
+
+    def show(self, raw: bytes) -> str:
+        """JSON bytes as text for people: as pydantic dumps the values, so secrets are stars and excluded fields are left out.
+
+        Compiled at each call: for those few jobs whose arguments are logged.
+        """
+        try:
+            return wire.shown(self._schema).to_json(self.load_plain(raw), warnings=False).decode()
+        except (ValidationError, *_UNDUMPABLE):  # never with what they say: it may hold values
+            return "arguments that can't be shown"
 
     def explain(self, error: ValidationError) -> InvalidArguments:
         """What `load_plain` raised, in this package's terms; never with the values."""

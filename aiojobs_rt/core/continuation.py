@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from aiojobs_rt.core.context import running
+from aiojobs_rt.core.context import host
 from aiojobs_rt.errors import Directive, InvalidStep, unwrap
 
 if TYPE_CHECKING:
@@ -178,9 +178,8 @@ class Continuation:
     """
 
     def __init__(self, message: JobMessage) -> None:
-        cell = running.get()
         self._message = message
-        self._host: Host | None = None if cell is None else cell.host
+        self._host: Host | None = host.get()
         self._completed: list[str] = []
         self._open: tuple[str, Any] | None = None
         self._moves = self._resumptions = 0

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import ValidationError
 
+from aiojobs_rt.core import context
 from aiojobs_rt.core.attempt import MAX_REASON, clean, error_record, record_of, summary
 from aiojobs_rt.core.continuation import RESUME_AFTER_MS, interruption_in, resumed
 from aiojobs_rt.core.decision import Decision, decide, perform_now_raises, run_callback
@@ -49,6 +50,9 @@ logger = logging.getLogger("aiojobs_rt.execution")
 UNKNOWN_FOR_MS = 86_400_000
 """A job whose class no worker has known for so long is dead."""
 UNKNOWN_LONGEST_MS = 900_000
+
+MAX_SHOWN = 2_000
+"""Characters of a job's arguments in the log, where its class wants them there."""
 
 ENDS = ("discard", "exhausted", "dead")
 """Decisions after which a job does not run again, and has not succeeded."""
@@ -116,6 +120,8 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
         if runtime.states:
             job.state = runtime.states.get(job_class)
         arguments = job_class._arguments or job_class.signature()  # noqa: SLF001 - compiled when the class was defined
+        if job_class.log_arguments:
+            _log_arguments(job_class, message)
         if job_class._hooks is not None:  # noqa: SLF001 - compiled with the class
             job._given = positional, named = arguments.load(message.args)  # noqa: SLF001 - as above
             value = await run_chain(job_class._hooks.perform, job, partial(job.perform, *positional, **named))  # noqa: SLF001 - as above
@@ -138,6 +144,17 @@ async def perform_now(job_class: type[Job], message: JobMessage) -> Any:
     Raises:
         BaseException: what `perform` raised, unless rescue_from or discard_on takes it.
     """
+    outer, host = context.running.get(), context.host.get()
+    context.running.set(message)
+    context.host.set(None)  # the job around it has a host; this one has none
+    try:
+        return await _perform_now(job_class, message)
+    finally:
+        context.running.set(outer)
+        context.host.set(host)
+
+
+async def _perform_now(job_class: type[Job], message: JobMessage) -> Any:
     options = job_class.options()
     job = job_class()
     job._message = message  # noqa: SLF001 - this is where a job gets its message
@@ -146,6 +163,8 @@ async def perform_now(job_class: type[Job], message: JobMessage) -> Any:
     timeout_ms = message.options.get("timeout", options.timeout_ms)
     limit: asyncio.Timeout | None = None
     try:
+        if job_class.log_arguments:
+            _log_arguments(job_class, message)
         positional, named = job_class.signature().load(message.args)
         async with asyncio.timeout(timeout_ms / 1000 if timeout_ms else None) as limit:
             if job_class._hooks is None:  # noqa: SLF001 - compiled with the class
@@ -328,6 +347,12 @@ def _is_for_worker(halt: Halt, runtime: Runtime) -> bool:
     while task.cancelling() > bool(halt.why()):
         task.uncancel()
     return False
+
+
+def _log_arguments(job_class: type[Job], message: JobMessage) -> None:
+    shown = job_class.signature().show(message.args)
+    shown = shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 1] + "…"
+    logger.info("job %s (%s) begins with %s", message.id, message.job, shown)
 
 
 def _rescued(job_class: type[Job], value: Any) -> bytes:

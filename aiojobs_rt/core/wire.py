@@ -77,6 +77,11 @@ def travelling(schema: Schema) -> tuple[SchemaSerializer, SchemaValidator]:
     return _built(SchemaSerializer, adapted, _TRAVELLING), _built(SchemaValidator, adapted, _TRAVELLING)
 
 
+def shown(schema: Schema) -> SchemaSerializer:
+    """A serialiser to JSON for people: secrets are stars, excluded fields are left out."""
+    return _built(SchemaSerializer, schema, _TRAVELLING)
+
+
 def open_ended(schema: Any) -> bool:
     """Whether values may be nested without end: a schema that refers to itself, or takes anything."""
     if isinstance(schema, (list, tuple)):

@@ -23,6 +23,7 @@ from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.core.context import about
 from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Discarded, Outcome, Released, Retried, Snoozed
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
@@ -40,6 +41,8 @@ TOO_MUCH_UNSETTLED = 5_000
 MAX_SETTLED = 500
 """Jobs of one call at most: while Redis works on them, it answers nobody."""
 REPORT_AGAIN = 5.0
+LOST = b"0"
+"""In settle.lua's answer, the mark of a job that was not this worker's any more; an empty answer: none was lost."""
 
 
 class Settlement:
@@ -199,10 +202,12 @@ class Settler:
                 value = orjson.dumps({"outcome": "dead", "error": summary}) if keep_ms else b""
                 return "dead", (meta, error, keep_ms, value), self._record(delivery, "dead", began, ended, summary)
             case Discarded(reason, keep_ms):
+                _log_end(delivery, f"is discarded: {reason}")
                 value = orjson.dumps({"outcome": "discarded", "error": reason}) if keep_ms else b""
                 record = self._record(delivery, "discarded", began, ended, reason)
                 return "discarded", (keep_ms, value, "", ""), record
             case Cancelled(keep_ms):
+                _log_end(delivery, "is cancelled")
                 value = orjson.dumps({"outcome": "cancelled", "error": ""}) if keep_ms else b""
                 return "cancelled", (keep_ms, value, "", ""), self._record(delivery, "cancelled", began, ended)
             case _:
@@ -320,7 +325,9 @@ class _Queue:
             for lane, entries in by_lane.items():
                 served.let_go(lane, entries, verdicts)
         self._settler.settled(len(items))
-        lost = answer.count(b"0")
+        if logger.isEnabledFor(logging.DEBUG):
+            _log_successes(items, answer)
+        lost = answer.count(LOST)
         if lost:
             self._lost += lost
             self._report_lost()
@@ -351,6 +358,21 @@ class _Queue:
                 error,
             )
         self._kept.append(item)
+
+
+def _log_end(delivery: Delivery, what: str) -> None:
+    message = delivery.message
+    assert message is not None  # noqa: S101 - what has such an outcome was read
+    logger.info("job %s (%s) %s", message.id, message.job, what)
+
+
+def _log_successes(items: list[Settlement], answer: bytes) -> None:
+    """A line for each job that has succeeded; the records say themselves which, as a batch is sent outside of all jobs."""
+    for number, item in enumerate(items):
+        message = item.delivery.message
+        if item.verb in ("succeeded", "kept") and answer[number : number + 1] != LOST and message is not None:
+            fields = about(message.id, message.job, message.queue, message.runs)
+            logger.debug("job %s (%s) has succeeded", message.id, message.job, extra=fields)
 
 
 def _summary(error: bytes) -> str:

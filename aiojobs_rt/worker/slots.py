@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.attempt import describe, error_record
-from aiojobs_rt.core.context import Cell, running
+from aiojobs_rt.core.context import host, running
 from aiojobs_rt.core.execution import (
     UNKNOWN_FOR_MS,
     UNKNOWN_LONGEST_MS,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from aiojobs_rt.core.continuation import Host
     from aiojobs_rt.worker.progress import Progress
     from aiojobs_rt.worker.served import Delivery
     from aiojobs_rt.worker.settler import Settler
@@ -58,11 +57,10 @@ class Slot:
         deadline: time.monotonic() at which it has run too long.
     """
 
-    __slots__ = ("cell", "deadline", "delivery", "halt", "halted_at", "retired", "started", "task")
+    __slots__ = ("deadline", "delivery", "halt", "halted_at", "retired", "started", "task")
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self) -> None:
         self.halt = Halt()
-        self.cell = Cell(host)
         self.task: asyncio.Task[None] | None = None
         self.delivery: Delivery | None = None
         self.started = 0.0
@@ -127,7 +125,7 @@ class Slots:
             self._awaited -= 1
 
     def _spawn(self, group: TaskGroup) -> None:
-        slot = Slot(self._progress)
+        slot = Slot()
         self._slots.add(slot)
         # a fresh context: what a job left in its slot's is never seen by another
         Context().run(group.start_soon, self._run_slot, slot, group)
@@ -139,8 +137,8 @@ class Slots:
 
     async def _run_slot(self, slot: Slot, group: TaskGroup) -> None:
         task = slot.task = cast("asyncio.Task[None]", asyncio.current_task())
-        running.set(slot.cell)
-        baseline = copy_context()
+        host.set(self._progress)
+        verbose = logger.isEnabledFor(logging.DEBUG)
         buffer, settler = self._buffer, self._settler
         fresh, run_began = True, 0.0  # just woken; since when it runs jobs that never wait
         try:
@@ -158,6 +156,7 @@ class Slots:
                 if delivery is None:
                     if buffer.closed:
                         return
+                    running.set(None)
                     await buffer.wait()
                     fresh = True
                     continue
@@ -170,6 +169,7 @@ class Slots:
                 except (MalformedMessage, NewerMessage) as error:
                     self._settle_unreadable(delivery, error)
                     continue
+                running.set(message)  # also for the settler's lines about it
                 job_class = registry.resolve(message.job)
                 if job_class is None:
                     settler.put(delivery, unknown_class(message, self._runtime), began, began)
@@ -179,12 +179,14 @@ class Slots:
                     continue
                 slot.delivery = delivery
                 slot.started = began
-                slot.cell.message = message
+                if verbose:
+                    logger.debug("job %s (%s) starts", message.id, message.job)
                 timeout_ms = job_class.options().timeout_ms
                 if message.options:
                     timeout_ms = message.options.get("timeout", timeout_ms)
                 if timeout_ms:
                     self._set_deadline(slot, began + timeout_ms / 1000)
+                baseline = copy_context()
                 try:
                     outcome = await execute(message, job_class, slot.halt, self._runtime)
                 except Exception as error:  # noqa: BLE001 - no job takes its worker down (G13)
@@ -192,7 +194,7 @@ class Slots:
                 now = time.monotonic()
                 if now - began > TURN:
                     run_began = now
-                slot.delivery = slot.cell.message = None
+                slot.delivery = None
                 self.finished += 1
                 slot.deadline = NEVER
                 if outcome is not None:
@@ -209,11 +211,9 @@ class Slots:
                     self._replace(slot, group)
                     return
                 context = copy_context()
-                if context != baseline:
-                    if _is_dirty(context, baseline):
-                        self._replace(slot, group)
-                        return
-                    baseline = context
+                if context != baseline and _is_dirty(context, baseline):
+                    self._replace(slot, group)
+                    return
         except asyncio.CancelledError:
             if self._runtime.is_cancelled():
                 raise
@@ -240,6 +240,7 @@ class Slots:
         job = "".join(char if char.isprintable() else "?" for char in job[:200])
         message = JobMessage(job_id, job, b"", delivery.served.name)
         delivery.message = message
+        running.set(message)
         began = time.monotonic()
         reason = f"malformed message: {error}"
         record = error_record(type(error).__name__, str(error), "", now_ms, self._runtime.worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,9 @@ from aiojobs_rt.adapters.redis.batching import MAX_BYTES, MAX_JOBS, Batcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+brought_by = ContextVar("brought_by", default="nobody")
 
 
 class Item:
@@ -173,3 +177,17 @@ async def test_a_batch_holds_no_more_than_its_user_allows_but_one_item_is_never_
     await asyncio.gather(*(batcher.put(Item(n)) for n in range(5)), batcher.put(Item(5, jobs=7)))
 
     assert line.sent == [[0, 1, 2], [3, 4], [5]]
+
+
+async def test_the_sender_has_nothing_of_the_context_that_brought_the_first_item() -> None:
+    """What it logs would name that caller's job."""
+    seen: list[str] = []
+
+    async def send(items: list[Item]) -> Sequence[Any]:
+        seen.append(brought_by.get())
+        return [None] * len(items)
+
+    batcher: Batcher[Item] = Batcher(send)
+    brought_by.set("the first caller")
+    await batcher.put(Item(1))
+    assert seen == ["nobody"]

@@ -21,7 +21,7 @@ from aiojobs_rt.cli.modules import find_job, load_modules
 from aiojobs_rt.cli.options import prefetch_value, weighted_queues
 from aiojobs_rt.cli.output import duration, printable, when
 from aiojobs_rt.core import registry
-from aiojobs_rt.core.context import Cell, JobContextFilter, running
+from aiojobs_rt.core.context import JobContextFilter, running
 from aiojobs_rt.core.message import JobMessage
 from aiojobs_rt.errors import ConfigurationError
 
@@ -274,9 +274,7 @@ def failure() -> Any:
 
 
 def test_a_line_of_a_job_names_it_and_an_exception_brings_its_traceback() -> None:
-    cell = Cell()
-    cell.message = JobMessage("q.1", "Add", b"{}", "q", failures=1)
-    token = running.set(cell)
+    token = running.set(JobMessage("q.1", "Add", b"{}", "q", failures=1))
     made = record("failed", exc_info=failure())
     running.reset(token)
     line = json.loads(logs.JsonLines().format(made))

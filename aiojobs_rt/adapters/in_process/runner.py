@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiojobs_rt.adapters.default import fresh_context
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.attempt import describe, error_record
-from aiojobs_rt.core.context import Cell, running
+from aiojobs_rt.core.context import running
 from aiojobs_rt.core.execution import Halt, Runtime, execute, interrupted, unknown_class
 from aiojobs_rt.core.outcome import Cancelled, Dead
 
@@ -58,9 +58,7 @@ class Run:
             return unknown_class(message, runtime)
         options = job_class.options()
         timeout_ms = message.options.get("timeout", options.timeout_ms)
-        cell = Cell()
-        cell.message = message
-        running.set(cell)
+        running.set(message)
         try:
             await self._runner.lifespans.enter(job_class)
             if timeout_ms:

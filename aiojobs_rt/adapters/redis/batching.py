@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -62,7 +63,10 @@ class Batcher(Generic[T]):
         """Add an item of which nobody waits for the answer."""
         self._waiting.append(item)
         if self._sender is None:
-            self._sender = asyncio.get_running_loop().create_task(self._drain(), name="aiojobs_rt batcher")
+            # in a context of its own: what it logs is not about the job, or the request, that happened to bring the first item
+            self._sender = asyncio.get_running_loop().create_task(
+                self._drain(), name="aiojobs_rt batcher", context=Context()
+            )
 
     def __len__(self) -> int:
         """How many items wait to be sent."""

@@ -24,6 +24,7 @@ from aiojobs_rt.adapters.redis.connection import CALL_TIMEOUT, Away, raise_error
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.core.context import about
 from aiojobs_rt.errors import ConfigurationError, EnqueueError, QueueFullError
 
 if TYPE_CHECKING:
@@ -175,6 +176,10 @@ class _Queue:
             for e in parcel.envelopes:
                 arguments += (e.id, e.job, e.args, e.meta, route_of(e))
         await self._call(arguments)
+        if logger.isEnabledFor(logging.DEBUG):
+            for parcel in parcels:
+                for e in parcel.envelopes:
+                    logger.debug("job %s (%s) is enqueued", e.id, e.job, extra=about(e.id, e.job, e.queue))
         return [[True] * parcel.jobs for parcel in parcels]
 
     async def _call(self, arguments: list[Argument]) -> None:

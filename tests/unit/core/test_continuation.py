@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from aiojobs_rt import Discard, InvalidStep, Job, Snooze, discard_on, retry_on
-from aiojobs_rt.core.context import Cell, running
+from aiojobs_rt.core.context import host as host_of
 from aiojobs_rt.core.continuation import FIELD, RESUME_AFTER_MS, Interruption
 from aiojobs_rt.core.execution import Halt, execute
 from aiojobs_rt.core.outcome import SUCCEEDED, Discarded, Outcome, Released, Retried, Snoozed
@@ -54,9 +54,9 @@ class FakeHost:
 def host() -> Iterator[FakeHost]:
     RAN.clear()
     host = FakeHost()
-    token = running.set(Cell(host))
+    token = host_of.set(host)
     yield host
-    running.reset(token)
+    host_of.reset(token)
 
 
 async def run(job: type[Job], message: JobMessage) -> Outcome:
