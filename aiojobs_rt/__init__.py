@@ -14,6 +14,7 @@ from aiojobs_rt.callbacks import (
     before_perform,
 )
 from aiojobs_rt.core.continuation import Step
+from aiojobs_rt.core.propagation import locale, propagate, timezone
 from aiojobs_rt.errors import (
     Abort,
     AiojobsError,
@@ -82,8 +83,11 @@ __all__ = [
     "before_perform",
     "discard_on",
     "exponentially_longer",
+    "locale",
     "perform_all_later",
     "polynomially_longer",
+    "propagate",
     "rescue_from",
     "retry_on",
+    "timezone",
 ]

@@ -180,6 +180,7 @@ class Configured(Generic[P, R]):
             InvalidJob: `choose_queue` or `choose_priority` returned what is none; what they raise is raised.
             PayloadTooLarge: serialised they exceed `max_payload`.
             EnqueueError: Redis could not be reached, or refused.
+            TypeError: a context variable that travels (`propagate`) holds what JSON would change.
         """
         return await deliver(self.bind(*args, **kwargs))
 

@@ -17,6 +17,7 @@ from aiojobs_rt.adapters.default import adapter_of
 from aiojobs_rt.core.durations import to_ms
 from aiojobs_rt.core.hooks import Halted, run_chain
 from aiojobs_rt.core.message import NOTHING, JobMessage, new_job_id
+from aiojobs_rt.core.propagation import CONTEXT, capture
 from aiojobs_rt.errors import PayloadTooLarge
 from aiojobs_rt.handle import JobHandle
 from aiojobs_rt.settings import settings
@@ -46,6 +47,7 @@ class Bound(Generic[R_co]):
         queue, priority, delay_ms, due_ms: where and when it is to run.
         options: what `set` overrides for this one job.
         id: the id under which it is enqueued; empty: a fresh one each time.
+        context: the context variables that travel with it; None: those of where it is enqueued.
     """
 
     job: type[Job]
@@ -56,6 +58,7 @@ class Bound(Generic[R_co]):
     due_ms: int = 0
     options: dict[str, int] | None = field(default=None)
     id: str = ""
+    context: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         limit = settings().max_payload
@@ -66,8 +69,8 @@ class Bound(Generic[R_co]):
             )
 
     def identified(self) -> Bound[R_co]:
-        """The same job with its id decided now: it is enqueued later, and its handle is wanted before."""
-        return replace(self, id=new_job_id(self.queue))
+        """The same job with its id and context decided now: it is enqueued later, and its handle is wanted before."""
+        return replace(self, id=new_job_id(self.queue), context=capture())
 
     def later(self, ms: int) -> Bound[R_co]:
         """The same job, due so much later than it was; the one it is made from stays as it is."""
@@ -77,12 +80,31 @@ class Bound(Generic[R_co]):
         """The handle of an identified job."""
         return JobHandle(self.id, adapter=adapter_of(self.job), load=self.job.result().load)
 
-    def envelope(self) -> Envelope:
-        """The job as it goes to its adapter, under its own id or a fresh one."""
-        due = self._due_for_expiry() if self.delay_ms or self.due_ms else NOTHING
-        if self.priority or self.options or due:
+    def envelope(self, context: Mapping[str, Any] | None = None) -> Envelope:
+        """The job as it goes to its adapter, under its own id or a fresh one.
+
+        Args:
+            context: what `capture` gave for this call; None: it is asked.
+
+        Raises:
+            PayloadTooLarge: what context variables hold exceeds `max_payload`.
+            TypeError: it can't travel.
+        """
+        if self.context is not None:
+            context = self.context
+        elif context is None:
+            context = capture()
+        extra = self._due_for_expiry() if self.delay_ms or self.due_ms else NOTHING
+        if context:
+            extra = {**extra, CONTEXT: context}
+        if self.priority or self.options or extra:
             options = self.options or NOTHING
-            meta = JobMessage("", "", b"", "", priority=self.priority, options=options, extra=due).meta_tail()
+            meta = JobMessage("", "", b"", "", priority=self.priority, options=options, extra=extra).meta_tail()
+            if context and len(meta) > settings().max_payload:
+                raise PayloadTooLarge(
+                    f"the context variables that travel with {self.job.name} ({', '.join(context)}) take {len(meta):,} bytes, "
+                    f"more than max_payload ({settings().max_payload:,}): let them hold an id instead of the data"
+                )
         else:
             meta = b"}"
         return Envelope(
@@ -117,7 +139,7 @@ async def deliver(bound: Bound[R_co]) -> JobHandle[R_co]:
 async def _deliver_within(chain: tuple[Hook, ...], bound: Bound[R_co]) -> JobHandle[R_co]:
     """Enqueue one job inside its callbacks."""
     if not bound.id:
-        bound = bound.identified()
+        bound = replace(bound, id=new_job_id(bound.queue))  # its context is that of its callbacks
     adapter = adapter_of(bound.job)
     message = JobMessage(
         bound.id, bound.job.name, bound.args, bound.queue, bound.priority, options=bound.options or NOTHING
@@ -167,9 +189,10 @@ async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta |
         spread_ms = to_ms(spread, what="spread")
         bound = [job.later(spread_ms * index // len(bound)) for index, job in enumerate(bound)]
     handles: list[JobHandle[Any]] = []
+    context = capture()
     for start in range(0, len(bound), SLICE):
         slice_ = bound[start : start + SLICE]
-        envelopes = [job.envelope() for job in slice_]
+        envelopes = [job.envelope(context) for job in slice_]
         by_adapter: dict[int, tuple[Adapter, list[int]]] = {}
         for index, job in enumerate(slice_):
             adapter = adapter_of(job.job)

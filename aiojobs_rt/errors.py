@@ -12,7 +12,7 @@ AiojobsError
 │   ├── JobFailed              it died, or was discarded
 │   ├── JobCancelled
 │   └── ResultNotKept
-├── DeserializationError       a reference could not be located
+├── DeserializationError       a reference could not be located, or a context variable not loaded
 │   └── RecordNotFound         because it is gone
 ├── InvalidStep                a step of a job is not where, or what, it was
 ├── ConfigurationError         a setting, URL or module is wrong
@@ -100,7 +100,7 @@ class ResultNotKept(JobError):
 
 
 class DeserializationError(AiojobsError):
-    """A reference among the arguments could not be located. Retried by default."""
+    """A reference among the arguments could not be located, or a context variable not loaded. Retried by default."""
 
 
 class RecordNotFound(DeserializationError):

@@ -1,6 +1,6 @@
 """One run of a job: a message in, an outcome out, with no I/O of its own. The same for every adapter.
 
-1. The class is looked up by the message's name; a job that expired is discarded.
+1. The class is looked up by the message's name; a job that expired is discarded. The context that travelled with it is set.
 2. The arguments are loaded from their bytes, inside the scope of the job's policies.
 3. `perform` runs, inside its callbacks.
 4. What it returned, or raised, becomes an `Outcome`.
@@ -36,6 +36,7 @@ from aiojobs_rt.core.outcome import (
     Snoozed,
     Succeeded,
 )
+from aiojobs_rt.core.propagation import CONTEXT, Restored
 from aiojobs_rt.errors import InvalidArguments
 
 if TYPE_CHECKING:
@@ -107,16 +108,21 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
     """
     options = job_class._options  # noqa: SLF001 - the hot path reads what options() returns
     job: Job | None = None
+    restored: Restored | None = None
     try:
         job = job_class.__new__(job_class)
         job._message = message  # noqa: SLF001 - this is where a job gets its message
         if message.queue != options.queue:
             job.queue = message.queue
         if message.extra or message.options or options.expires_ms:
-            expired = _expired(message, options.expires_ms, runtime)
+            expired = message.expired(options.expires_ms, runtime.now_ms)
             if expired:
                 return Discarded(expired, keep_ms=message.options.get("keep_result", options.keep_ms))
+            if CONTEXT in message.extra:
+                restored = Restored(message.extra[CONTEXT])
         job.__init__()  # type: ignore[misc] # the class's own, with no arguments; made without it so that its errors are the job's
+        if restored is not None:
+            restored.check()
         if runtime.states:
             job.state = runtime.states.get(job_class)
         arguments = job_class._arguments or job_class.signature()  # noqa: SLF001 - compiled when the class was defined
@@ -136,6 +142,9 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
         return Succeeded(job_class.result().dump(value), keep_ms)
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is its own failure (G13)
         return await _conclude(job, job_class, message, error, halt=halt, runtime=runtime)
+    finally:
+        if restored is not None:
+            restored.undo()
 
 
 async def perform_now(job_class: type[Job], message: JobMessage) -> Any:
@@ -361,15 +370,6 @@ def _rescued(job_class: type[Job], value: Any) -> bytes:
         return job_class.result().dump(value)
     except InvalidArguments:
         return b"null"
-
-
-def _expired(message: JobMessage, expires_ms: int, runtime: Runtime) -> str:
-    expires_ms = message.options.get("expires_in", expires_ms)
-    if not expires_ms or message.runs > 1 or message.interruptions or "snoozes" in message.extra:
-        return ""
-    due_ms = message.extra.get("due", message.enqueued_at_ms + message.extra.get("delay", 0))
-    late_ms = runtime.now_ms() - due_ms - expires_ms
-    return f"expired: not started within {expires_ms / 1000:g} s of its time" if late_ms > 0 else ""
 
 
 def _is_of_arguments(error: ValidationError) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 WIRE_VERSION = 1
 MAX_CRASHES = 3
@@ -154,6 +154,20 @@ class JobMessage:
             extra.pop(name, None)
         return replace(self, failures=self.failures + 1, executions=executions, extra=extra)
 
+    def expired(self, expires_ms: int, now_ms: Callable[[], int]) -> str:
+        """Why it is too late to run it for the first time; empty: it is not.
+
+        Args:
+            expires_ms: what its class says, where `set` does not; 0: never.
+            now_ms: Redis' clock; asked only of what may expire.
+        """
+        expires_ms = self.options.get("expires_in", expires_ms)
+        if not expires_ms or self.runs > 1 or self.interruptions or "snoozes" in self.extra:
+            return ""
+        due_ms = self.extra.get("due", self.enqueued_at_ms + self.extra.get("delay", 0))
+        late_ms = now_ms() - due_ms - expires_ms
+        return f"expired: not started within {expires_ms / 1000:g} s of its time" if late_ms > 0 else ""
+
     def _tail(self) -> dict[str, Any]:
         tail: dict[str, Any] = {}
         if self.priority:
@@ -250,6 +264,8 @@ def _read_rest(message: JobMessage, fields: dict[str, Any]) -> None:
     for name in _COUNTS_OF_EXTRA:
         if name in message.extra:
             _count(message.extra, name)
+    if "context" in message.extra and type(message.extra["context"]) is not dict:
+        raise MalformedMessage("meta's 'context' is not an object")
 
 
 def _count(fields: Mapping[str, Any], name: str, *, negative: bool = False) -> int:

@@ -25,6 +25,7 @@ from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.core.context import about
 from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Discarded, Outcome, Released, Retried, Snoozed
+from aiojobs_rt.core.propagation import CONTEXT
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiojobs_rt.adapters.redis.connection import Argument
+    from aiojobs_rt.core.message import JobMessage
     from aiojobs_rt.worker.served import Delivery, Served, Verdict
     from aiojobs_rt.worker.state import WorkerState
 
@@ -43,6 +45,8 @@ MAX_SETTLED = 500
 REPORT_AGAIN = 5.0
 LOST = b"0"
 """In settle.lua's answer, the mark of a job that was not this worker's any more; an empty answer: none was lost."""
+_OF_NO_EARLIER_RUN = frozenset({CONTEXT, "due", "delay"})
+"""What a job's meta may hold from the start."""
 
 
 class Settlement:
@@ -97,7 +101,7 @@ class Settler:
         if (
             outcome is SUCCEEDED
             and (message := delivery.message) is not None
-            and not (message.failures or message.extra)
+            and not ((message.failures or message.extra) and _has_history(message))
         ):
             verb: str = "succeeded"
             extra: tuple[Argument, ...] = ()
@@ -211,7 +215,7 @@ class Settler:
                 value = orjson.dumps({"outcome": "cancelled", "error": ""}) if keep_ms else b""
                 return "cancelled", (keep_ms, value, "", ""), self._record(delivery, "cancelled", began, ended)
             case _:
-                history = "1" if (ran := delivery.message) is not None and (ran.failures or ran.extra) else ""
+                history = "1" if (ran := delivery.message) is not None and _has_history(ran) else ""
                 value = b"" if outcome.result is None else SUCCEEDED_RECORD + outcome.result + b"}"
                 record = self._record(delivery, "succeeded", began, ended)
                 return "kept", (outcome.keep_ms, value, history, ""), record
@@ -373,6 +377,11 @@ def _log_successes(items: list[Settlement], answer: bytes) -> None:
         if item.verb in ("succeeded", "kept") and answer[number : number + 1] != LOST and message is not None:
             fields = about(message.id, message.job, message.queue, message.runs)
             logger.debug("job %s (%s) has succeeded", message.id, message.job, extra=fields)
+
+
+def _has_history(message: JobMessage) -> bool:
+    """Whether errors of earlier runs may be kept for a job."""
+    return bool(message.failures) or not message.extra.keys() <= _OF_NO_EARLIER_RUN
 
 
 def _summary(error: bytes) -> str:

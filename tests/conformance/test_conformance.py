@@ -27,6 +27,7 @@ from aiojobs_rt import (
     Snooze,
     TestAdapter,
     discard_on,
+    locale,
     perform_all_later,
     rescue_from,
     retry_on,
@@ -157,6 +158,23 @@ class Leaks(CarriedJob):
         before = leak.get()
         leak.set("dirty")
         return before
+
+
+class Speaks(CarriedJob):
+    async def perform(self) -> str | None:
+        return locale.get()
+
+
+@pytest.mark.acceptance(33)
+async def test_the_context_of_the_caller_is_there_inside_perform(on: Bed) -> None:
+    token = locale.set("de-AT")
+    handle = await Speaks.perform_later()
+    locale.reset(token)
+    await on.reaches(handle, "succeeded")
+    assert await handle.result(timeout=5) == "de-AT"
+    handle = await Speaks.perform_later()
+    await on.reaches(handle, "succeeded")
+    assert await handle.result(timeout=5) is None
 
 
 async def test_a_result_comes_back_as_perform_gave_it(on: Bed) -> None:

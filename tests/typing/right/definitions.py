@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_type
@@ -20,9 +21,12 @@ from aiojobs_rt import (
     before_perform,
     discard_on,
     exponentially_longer,
+    locale,
     polynomially_longer,
+    propagate,
     rescue_from,
     retry_on,
+    timezone,
 )
 
 if TYPE_CHECKING:
@@ -195,3 +199,12 @@ class Chooses(Job):
         return self.priority - 1
 
     async def perform(self, minutes: int) -> None: ...
+
+
+tenant: ContextVar[str] = ContextVar("tenant")
+user: ContextVar[User | None] = ContextVar("user", default=None)
+
+propagate(tenant)
+propagate(user, name="shop.user", dump=lambda user: user and user.id, load=lambda number: User(id=number))
+assert_type(locale.get(), str | None)
+timezone.set("Europe/Vienna")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from aiojobs_rt import Job, Retry, Snooze, discard_on, rescue_from, retry_on
+from aiojobs_rt import Job, Retry, Snooze, discard_on, locale, propagate, rescue_from, retry_on
 
 T = TypeVar("T")
 
@@ -118,3 +119,15 @@ async def generic() -> None:
 
 retry_on(Declined)(dict)  # error: decorates a job class
 discard_on(Declined)(give_up)  # error: decorates a job class
+
+
+def length(text: str) -> int:
+    return len(text)
+
+
+tenant: ContextVar[int] = ContextVar("tenant")
+propagate("tenant")  # error: a ContextVar
+propagate(tenant, "tenant")  # error: the name by keyword
+propagate(tenant, dump=length, load=length)  # error: dump takes an int
+propagate(tenant, dump=str, load=str)  # error: load gives an int
+locale.set(1)  # error: a str
