@@ -6,18 +6,19 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
+import pytest
+
 from aiojobs_rt import RedisAdapter
 from tests.support.jobs import FaultJob, Nap
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.support.redis_server import RedisServer
     from tests.support.worker_process import Fleet
 
 
+@pytest.mark.fault(15)
 async def test_a_job_whose_enqueue_is_sent_again_after_it_has_run_runs_once(
     fleet: Fleet, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

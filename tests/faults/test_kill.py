@@ -23,6 +23,7 @@ GRACE = 5.0
 
 
 @pytest.mark.acceptance(65)
+@pytest.mark.fault(1)
 async def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease(fleet: Fleet) -> None:
     victim, other = await asyncio.gather(
         fleet.start(concurrency=50, lease=LEASE), fleet.start(concurrency=50, lease=LEASE)
@@ -50,6 +51,7 @@ async def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease(fleet: Fle
 
 
 @pytest.mark.acceptance(2, 77)
+@pytest.mark.fault(2)
 async def test_all_workers_killed_three_times_over(fleet: Fleet) -> None:
     handles = await perform_all_later([Nap.bind(number, 0.1) for number in range(300)])
     deaths = 0
@@ -76,6 +78,7 @@ async def test_all_workers_killed_three_times_over(fleet: Fleet) -> None:
     assert len(history.runs()) == 300 + cut_off + sum(len(history.runs_of(j)) - 1 for j in verdict.duplicated)
 
 
+@pytest.mark.fault(3)
 async def test_killed_between_perform_and_settling_runs_again_exactly_once(fleet: Fleet) -> None:
     victim = await fleet.start(lease=LEASE)
     handle = await LastWords.set(keep_result=60).perform_later()

@@ -48,6 +48,7 @@ def at_rest(client: Any) -> set[bytes]:
     return {key for key in keys if b":call:" not in key}
 
 
+@pytest.mark.fault(35)
 async def test_six_drains_leave_no_trace(own_fleet: Fleet) -> None:
     worker = await own_fleet.start(concurrency=100, lease=2)
     resident: list[int] = []
@@ -95,6 +96,7 @@ async def test_nothing_is_left_inside_the_worker(own_fleet: Fleet) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
+@pytest.mark.fault(35)
 async def test_a_soak_of_a_million_jobs(own_fleet: Fleet) -> None:
     worker = await own_fleet.start(concurrency=100, lease=2)
     resident: list[int] = []

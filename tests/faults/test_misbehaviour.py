@@ -112,6 +112,7 @@ DEADLY: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
 
 
 @pytest.mark.parametrize("what", DEADLY)
+@pytest.mark.fault(32)
 async def test_whatever_a_job_raises_is_its_own_failure(what: str) -> None:
     class Deadly(Misbehaves):
         async def perform(self) -> None:
@@ -121,6 +122,7 @@ async def test_whatever_a_job_raises_is_its_own_failure(what: str) -> None:
         await becomes("dead", await Deadly.perform_later())
 
 
+@pytest.mark.fault(33)
 async def test_a_cancellation_that_a_job_leaves_behind_reaches_nobody() -> None:
     tasks: list[asyncio.Task[Any]] = []
 
@@ -268,6 +270,7 @@ async def test_a_stuck_job_has_its_slot_replaced(
 
 
 @pytest.mark.acceptance(6)
+@pytest.mark.fault(32)
 async def test_a_process_survives_what_its_jobs_raise(fleet: Fleet) -> None:
     worker = await fleet.start(concurrency=5)
     neighbours = await perform_all_later([Nap.bind(number, 0.3) for number in range(4)])
@@ -282,6 +285,7 @@ async def test_a_process_survives_what_its_jobs_raise(fleet: Fleet) -> None:
     assert await worker.ended() == 0
 
 
+@pytest.mark.fault(30)
 async def test_a_blocked_loop_keeps_its_lease_and_is_reported(fleet: Fleet) -> None:
     fleet.tracebacks = True  # the report holds a stack
     workers = await asyncio.gather(*(fleet.start(concurrency=5, lease=1) for _ in range(2)))

@@ -29,6 +29,7 @@ async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
 
 
 @pytest.mark.parametrize("how", ["closed", "silent"])
+@pytest.mark.fault(16)
 async def test_jobs_of_a_read_whose_reply_was_lost_are_found_by_the_living_worker(
     fleet: Fleet, proxy: Proxy, how: str
 ) -> None:
@@ -48,6 +49,7 @@ async def test_jobs_of_a_read_whose_reply_was_lost_are_found_by_the_living_worke
     assert {run.executions for run in fleet.ledger.read().runs()} == {1}
 
 
+@pytest.mark.fault(17)
 async def test_a_settle_whose_reply_was_lost_is_settled_once(fleet: Fleet, proxy: Proxy) -> None:
     await fleet.start(url=proxy.url, lease=2)
     first = await Nap.set(keep_result=60).perform_later(0)
@@ -63,6 +65,7 @@ async def test_a_settle_whose_reply_was_lost_is_settled_once(fleet: Fleet, proxy
     assert len(recent) == 31
 
 
+@pytest.mark.fault(20)
 async def test_a_worker_that_is_cut_off_for_longer_than_its_lease(fleet: Fleet, proxy: Proxy, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     cut_off = await fleet.start(url=proxy.url, lease=1, concurrency=2)
@@ -83,6 +86,7 @@ async def test_a_worker_that_is_cut_off_for_longer_than_its_lease(fleet: Fleet, 
     await becomes("succeeded", await Nap.perform_later(1))
 
 
+@pytest.mark.fault(19)
 async def test_a_bad_network_loses_and_doubles_nothing(fleet: Fleet, proxy: Proxy) -> None:
     await asyncio.gather(*(fleet.start(url=proxy.url, lease=5, concurrency=20) for _ in range(2)))
     proxy.latency_ms, proxy.jitter_ms = 20, 10

@@ -78,6 +78,7 @@ MALFORMED: dict[str, dict[bytes, bytes]] = {
 }
 
 
+@pytest.mark.fault(25)
 async def test_malformed_entries_end_in_the_dead_set_with_their_payload(fleet: Fleet) -> None:
     worker = await fleet.start(concurrency=5, lease=2)
     with fleet.client() as client:
@@ -112,6 +113,7 @@ async def test_malformed_entries_end_in_the_dead_set_with_their_payload(fleet: F
     assert fleet.ledger.read().ids("end") == [handle.id], "a malformed job was performed"
 
 
+@pytest.mark.fault(26)
 async def test_a_job_that_no_worker_knows_is_tried_again_with_backoff(fleet: Fleet) -> None:
     worker = await fleet.start(concurrency=5, lease=2)
     with fleet.client() as client:
@@ -139,6 +141,7 @@ def _tries(client: Any) -> int:
     return int(orjson.loads(meta)["unknown_tries"])
 
 
+@pytest.mark.fault(34)
 async def test_a_job_that_kills_its_process_dies_alone(fleet: Fleet) -> None:
     workers = await asyncio.gather(*(fleet.start(concurrency=100, lease=1) for _ in range(4)))
     innocent = [Bystander.bind() for _ in range(99)]

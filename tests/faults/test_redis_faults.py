@@ -40,6 +40,7 @@ async def few_log_lines(*workers: WorkerProcess) -> AsyncGenerator[None]:
 
 
 @pytest.mark.acceptance(6, 77)
+@pytest.mark.fault(7)
 async def test_redis_is_killed_under_four_writers(own_server: RedisServer, own_fleet: Fleet) -> None:
     workers = await asyncio.gather(*(own_fleet.start(lease=LEASE, concurrency=10) for _ in range(2)))
     ids: list[str] = []
@@ -72,6 +73,7 @@ async def test_redis_is_killed_under_four_writers(own_server: RedisServer, own_f
     own_fleet.ledger.read().check_exact(ids)
 
 
+@pytest.mark.fault(8)
 async def test_redis_is_away_for_longer_than_a_lease(own_server: RedisServer, own_fleet: Fleet, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     workers = await asyncio.gather(*(own_fleet.start(lease=LEASE, concurrency=10) for _ in range(2)))
@@ -102,6 +104,7 @@ async def test_redis_is_away_for_longer_than_a_lease(own_server: RedisServer, ow
 
 
 @pytest.mark.parametrize("how", ["hung", "paused"])
+@pytest.mark.fault(13, 18)
 async def test_redis_hangs(own_server: RedisServer, own_fleet: Fleet, how: str) -> None:
     workers = await asyncio.gather(*(own_fleet.start(lease=LEASE, concurrency=10) for _ in range(2)))
     handles = await perform_all_later([Nap.bind(number, 1.0) for number in range(20)])
@@ -122,6 +125,7 @@ async def test_redis_hangs(own_server: RedisServer, own_fleet: Fleet, how: str) 
 
 
 @pytest.mark.parametrize("harm", ["flushall", "destroy", "delete", "lanes"])
+@pytest.mark.fault(9, 10)
 async def test_the_queue_is_destroyed_under_the_worker(
     own_server: RedisServer, own_fleet: Fleet, tmp_path: Path, harm: str
 ) -> None:
@@ -156,6 +160,7 @@ async def test_the_queue_is_destroyed_under_the_worker(
 
 
 @pytest.mark.parametrize("how", ["script flush", "client kill"])
+@pytest.mark.fault(12, 21)
 async def test_scripts_and_connections_are_lost_all_the_time(
     own_server: RedisServer, own_fleet: Fleet, how: str
 ) -> None:
@@ -183,6 +188,7 @@ async def test_scripts_and_connections_are_lost_all_the_time(
     own_fleet.ledger.read().check_exact(ids)
 
 
+@pytest.mark.fault(23)
 async def test_redis_is_full(own_server: RedisServer, own_fleet: Fleet, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with own_fleet.client() as client:

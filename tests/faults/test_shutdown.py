@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 STREAM = "aiojobs:{default}:stream"
 
 
+@pytest.mark.fault(4)
 async def test_term_under_load(fleet: Fleet) -> None:
     worker = await fleet.start(concurrency=20, lease=2)
     ids: list[str] = []
@@ -59,6 +60,7 @@ async def test_term_under_load(fleet: Fleet) -> None:
 
 
 @pytest.mark.acceptance(64)
+@pytest.mark.fault(5)
 async def test_term_with_a_job_longer_than_the_timeout(fleet: Fleet, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     worker, other = await _two(fleet, shutdown_timeout=0.5)
@@ -86,6 +88,7 @@ async def test_term_with_a_job_longer_than_the_timeout(fleet: Fleet, tmp_path: P
     await becomes("succeeded", handle)
 
 
+@pytest.mark.fault(5)
 async def test_a_second_signal_stops_at_once(fleet: Fleet, tmp_path: Path) -> None:
     worker = await fleet.start(shutdown_timeout=60)
     handle = await Gated.perform_later(str(tmp_path / "never"))
@@ -100,6 +103,7 @@ async def test_a_second_signal_stops_at_once(fleet: Fleet, tmp_path: Path) -> No
     assert await handle.status() == "queued"
 
 
+@pytest.mark.fault(31)
 async def test_a_job_that_swallows_its_cancellation_can_not_hold_the_process(fleet: Fleet) -> None:
     worker = await fleet.start(shutdown_timeout=0.2, lease=1)
     handle = await Deaf.perform_later()

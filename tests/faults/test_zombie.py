@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.jobs import Gated, Nap
 from tests.support.waiting import wait_until
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 LEASE = 1.0
 
 
+@pytest.mark.fault(6)
 async def test_a_worker_that_comes_back_from_the_dead(fleet: Fleet, tmp_path: Path) -> None:
     soon, later = tmp_path / "soon", tmp_path / "later"
     zombie = await fleet.start(lease=LEASE, concurrency=2)
@@ -60,6 +63,7 @@ async def test_a_worker_that_comes_back_from_the_dead(fleet: Fleet, tmp_path: Pa
     assert run.pid == zombie.pid
 
 
+@pytest.mark.fault(6)
 async def test_a_finished_job_whose_lease_was_lost_is_not_settled_twice(fleet: Fleet) -> None:
     """The zombie wakes with an outcome in its hands: settled as the old consumer's, it is refused."""
     workers = await asyncio.gather(*(fleet.start(lease=LEASE, concurrency=1) for _ in range(2)))

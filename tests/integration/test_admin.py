@@ -459,6 +459,7 @@ async def test_the_doctor_finds_what_is_wrong_with_queues(queue: RawQueue, admin
         assert (await findings(admin))["queue late"] == ["OK"]
 
 
+@pytest.mark.fault(24)
 async def test_the_doctor_finds_what_is_wrong_with_the_server(queue: RawQueue, admin: Admin) -> None:
     found = await findings(admin)
     assert (found["eviction"], found["version"], found["clock"]) == (["OK"], ["OK"], ["OK"])

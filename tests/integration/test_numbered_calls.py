@@ -123,6 +123,7 @@ async def hurt(how: str, proxy: Proxy, queue: RawQueue) -> None:
 @pytest.mark.parametrize(
     "how", ["eaten", "silent", "flush", "flush and eaten", "reset", "half close", "kill", "refuse"]
 )
+@pytest.mark.fault(14)
 async def test_whatever_happens_to_the_connection_each_job_is_enqueued_once(
     plain: RawQueue, redis_server: RedisServer, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ def test_a_job_is_promoted_at_its_time_and_never_before(queue: RawQueue) -> None
     assert int(entry.split(b"-")[0]) >= due  # the entry's id is Redis' time
 
 
+@pytest.mark.fault(36)
 def test_due_jobs_go_in_order_of_their_times_and_at_most_the_limit(queue: RawQueue) -> None:
     now = queue.now_ms()
     order = [(f"q.{n}", f"@{now - 10_000 + (n * 7919) % 1201}") for n in range(1200)]

@@ -56,6 +56,7 @@ async def fleet(
 
 class TestSentinel(Behaviours):
     @pytest.mark.parametrize("how", ["failover", "kill"])
+    @pytest.mark.fault(11)
     async def test_jobs_go_on_with_another_master(self, sentinels: SentinelSetup, fleet: Fleet, how: str) -> None:
         worker = await fleet.start(queues=QUEUES, lease=3)
         old = sentinels.master()
@@ -82,6 +83,7 @@ class TestSentinel(Behaviours):
         )
 
     @pytest.mark.long
+    @pytest.mark.fault(11)
     async def test_nothing_acknowledged_by_a_replica_is_lost(
         self, sentinels: SentinelSetup, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
     ) -> None:

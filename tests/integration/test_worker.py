@@ -695,6 +695,7 @@ async def test_delayed_jobs_never_start_early_by_redis_clock(client: Any) -> Non
     assert late[79] < 1000
 
 
+@pytest.mark.fault(40)
 async def test_a_message_of_a_newer_version_waits_for_a_worker_that_knows_it_and_dies_after_a_day(client: Any) -> None:
     class Known(WorkJob):
         async def perform(self) -> None: ...

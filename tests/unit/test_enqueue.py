@@ -157,6 +157,7 @@ def test_a_wrong_option_of_set_is_refused_at_once(
         WelcomeMail.set(**options)
 
 
+@pytest.mark.fault(27)
 async def test_wrong_arguments_are_refused_at_the_caller_in_the_words_of_a_call() -> None:
     wrong: Any = WelcomeMail
     for call, message in (
@@ -171,6 +172,7 @@ async def test_wrong_arguments_are_refused_at_the_caller_in_the_words_of_a_call(
     assert carried.calls == []
 
 
+@pytest.mark.fault(28)
 async def test_a_payload_that_is_too_large_is_refused_with_its_size(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("AIOJOBS_RT_MAX_PAYLOAD", "1000")
     assert len(WelcomeMail.bind(1, "x" * 970).args) <= 1000

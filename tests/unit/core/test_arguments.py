@@ -678,6 +678,7 @@ def test_what_could_not_be_read_again_is_refused_quickly(annotation: Any, make: 
     assert quickest(encode) < 0.05
 
 
+@pytest.mark.fault(28)
 def test_a_value_may_be_nested_as_deep_as_the_limit() -> None:
     for annotation, value in (
         (JsonValue, nested(MAX_DEPTH)),
@@ -701,6 +702,7 @@ def test_brackets_in_strings_do_not_hide_depth() -> None:
         arguments_of(JsonValue).encode((value,), {})
 
 
+@pytest.mark.fault(28)
 def test_a_million_wrong_items_are_refused_without_listing_them() -> None:
     arguments, value = arguments_of(dict[str, int]), dict.fromkeys(map(str, range(20_000)), "x")
     with pytest.raises(InvalidArguments, match="20000 values are wrong"):
@@ -720,6 +722,7 @@ def test_a_million_wrong_items_are_refused_without_listing_them() -> None:
     ],
     ids=stable_id,
 )
+@pytest.mark.fault(28)
 def test_a_lone_surrogate_is_refused_naming_the_parameter(annotation: Any, value: Any) -> None:
     with pytest.raises(InvalidArguments, match="value") as caught:
         arguments_of(annotation).encode((value,), {})
@@ -774,6 +777,7 @@ def test_bytes_that_do_not_fit_are_refused(raw: bytes, function: Callable[..., A
     assert quickest(load) < 0.05
 
 
+@pytest.mark.fault(28)
 def test_deep_json_for_a_json_parameter_is_refused_on_the_wire() -> None:
     with pytest.raises(InvalidArguments, match="recursion limit"):
         arguments_of(JsonValue).load(b'{"value":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
