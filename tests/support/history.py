@@ -31,11 +31,19 @@ SLACK = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """A worker was killed or stopped, or lost its lease otherwise, at `at` (time.monotonic); what it held then may run again."""
+    """A worker was killed or stopped, or lost its lease otherwise, at `at` (time.monotonic); what it held then may run again.
+
+    `until` is when it has noticed at the latest: before that it may begin what it held, though that runs elsewhere by now.
+    """
 
     pid: int
     at: float
     why: str
+    until: float = 0.0
+
+    def hit(self, since: float, to: float) -> bool:
+        """Whether its worker was hurt at some moment between the two."""
+        return self.at <= to + SLACK and max(self.at, self.until) >= since - SLACK
 
 
 @dataclass(slots=True)
@@ -90,7 +98,14 @@ def examine(
     by_job: dict[str, list[Run]] = {}
     for run in history.runs():
         by_job.setdefault(run.job_id, []).append(run)
-    for job_id, runs in by_job.items():
+    for job_id, every in by_job.items():
+        runs = every[:1]
+        for run in every[1:]:
+            stale = next((harm for harm in harmed.get(run.pid, []) if harm.at <= run.started <= harm.until), None)
+            if stale is not None and run.executions <= runs[-1].executions:
+                findings.explained[job_id] = stale.why  # a zombie began what it held
+            else:
+                runs.append(run)
         for before, after in itertools.pairwise(runs):
             _compare(findings, before, after, harmed.get(before.pid, []))
         if due and job_id in due:
@@ -107,7 +122,7 @@ def _compare(findings: Findings, before: Run, after: Run, harms: list[Harm]) -> 
     line = f"{before.job_id}: run {before.executions} in {before.pid}, then {after.executions} in {after.pid}"
     if after.executions < before.executions:
         findings.downward.append(line)
-    why = next((harm.why for harm in harms if before.started - SLACK <= harm.at <= after.started + SLACK), None)
+    why = next((harm.why for harm in harms if harm.hit(before.started, after.started)), None)
     if why is not None:
         findings.explained[before.job_id] = why
     elif before.ended is None:

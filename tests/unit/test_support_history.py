@@ -64,3 +64,16 @@ def test_early_and_late() -> None:
 def test_executions_that_go_down() -> None:
     lines = ((1.0, 7, "a", 2, "start"), (3.0, 8, "a", 1, "start"), (4.0, 8, "a", 1, "end"))
     assert list(examine(history(*lines), ["a"], harms=[Harm(7, 2.0, "killed")]).violations) == ["downward"]
+
+
+def test_a_stopped_worker_may_begin_what_it_held_until_it_notices() -> None:
+    lines = (
+        (2.0, 8, "a", 2, "start"),
+        (3.0, 7, "a", 1, "start"),
+        (4.0, 7, "a", 1, "end"),
+        (5.0, 8, "a", 2, "end"),
+    )
+    stopped = Harm(7, 1.0, "stopped", until=3.5)
+    assert examine(history(*lines), ["a"], harms=[stopped]).violations == {}
+    found = examine(history(*lines), ["a"], harms=[Harm(7, 1.0, "stopped", until=2.5)])
+    assert set(found.violations) == {"downward", "overlapping"}
