@@ -84,6 +84,7 @@ async def test_due_times_are_kept_by_workers_and_producers_whose_clocks_are_wron
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + skew)
     Skewed.started = []
+    before = after = 0.0
     async with RedisAdapter(redis_url) as adapter:
         monkeypatch.setattr(Skewed, "adapter", adapter)
         worker = Worker(queues=["q"], adapter=adapter, lease=5, concurrency=5, shutdown_timeout=1)
