@@ -148,6 +148,7 @@ class Nemesis:
 
     async def terminate(self) -> None:
         worker = self._take()
+        await worker.ready(timeout=30)  # before it listens to signals, TERM ends it as any process
         worker.terminate()
         self.launch()
         self._record.exit_codes.append(await worker.ended(timeout=SHUTDOWN_TIMEOUT + 10))
