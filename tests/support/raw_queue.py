@@ -96,6 +96,18 @@ class RawQueue:
         answer: bytes = self.run("cancel", keys, (id_, CHANNEL, self.name, self.recent))
         return answer
 
+    def revive(self, id_: str, expected: str, meta: str) -> bytes:
+        k = self.keys
+        keys = (k.stream, k.index, k.scheduled, k.retries, k.dead, k.parked, k.lanes, k.result)
+        (answer,) = self.run("revive", keys, (CHANNEL, self.name, id_, expected, meta))
+        return bytes(answer)
+
+    def remove(self, id_: str, *, only_dead: bool = False) -> bytes:
+        k = self.keys
+        keys = (k.index, k.stream, k.scheduled, k.retries, k.dead, k.parked, k.recent, k.stats, k.errors, k.result)
+        (answer,) = self.run("remove", keys, (self.recent, "dead" if only_dead else "", id_))
+        return bytes(answer)
+
     def look(self, id_: str) -> str:
         k = self.keys
         keys = (k.index, k.stream, k.workers, k.recent, k.result + id_, k.moved + id_, k.outgoing)
@@ -155,7 +167,8 @@ class RawQueue:
         for lane, verb in kinds:
             parts += (lane, "Job", verb)
         for entry, verb, extra in items:
-            record = f'["{entry.id}","Job","{verb}",0,0,0,"{consumer}"]' if verb in ENDS else ""
+            how = "succeeded" if verb == "kept" else verb
+            record = f'["{entry.id}","Job","{how}",0,0,0,"{consumer}"]' if verb in ENDS else ""
             parts += (kinds.index((entry.lane, verb)) + 1, entry.entry, entry.id, record, *extra)
         answer: bytes = self.run("settle", keys, parts)
         return answer
