@@ -14,6 +14,7 @@ from aiojobs_rt.callbacks import (
     before_perform,
 )
 from aiojobs_rt.core.continuation import Step
+from aiojobs_rt.core.events import Event, subscribe
 from aiojobs_rt.core.propagation import locale, propagate, timezone
 from aiojobs_rt.errors import (
     Abort,
@@ -54,6 +55,7 @@ __all__ = [
     "Discard",
     "DuplicateJob",
     "EnqueueError",
+    "Event",
     "InlineAdapter",
     "InvalidArguments",
     "InvalidJob",
@@ -89,5 +91,6 @@ __all__ = [
     "propagate",
     "rescue_from",
     "retry_on",
+    "subscribe",
     "timezone",
 ]

@@ -10,10 +10,12 @@ from __future__ import annotations
 import inspect
 import logging
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from aiojobs_rt.adapters.base import Envelope
 from aiojobs_rt.adapters.default import adapter_of
+from aiojobs_rt.core import events
 from aiojobs_rt.core.durations import to_ms
 from aiojobs_rt.core.hooks import Halted, run_chain
 from aiojobs_rt.core.message import NOTHING, JobMessage, new_job_id
@@ -24,7 +26,6 @@ from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import timedelta
 
     from aiojobs_rt.adapters.base import Adapter
     from aiojobs_rt.core.hooks import Hook
@@ -133,6 +134,8 @@ async def deliver(bound: Bound[R_co]) -> JobHandle[R_co]:
     adapter = adapter_of(bound.job)
     envelope = bound.envelope()
     (enqueued,) = await adapter.enqueue((envelope,))
+    if enqueued and events.subscribed:
+        _tell(envelope)
     return JobHandle(envelope.id, adapter=adapter, load=bound.job.result().load, enqueued=enqueued)
 
 
@@ -149,7 +152,10 @@ async def _deliver_within(chain: tuple[Hook, ...], bound: Bound[R_co]) -> JobHan
     job.queue = bound.queue
 
     async def enqueue() -> bool:
-        (enqueued,) = await adapter.enqueue((bound.envelope(),))
+        envelope = bound.envelope()
+        (enqueued,) = await adapter.enqueue((envelope,))
+        if enqueued and events.subscribed:
+            _tell(envelope)
         return enqueued
 
     try:
@@ -201,6 +207,8 @@ async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta |
         for adapter, indexes in by_adapter.values():
             enqueued = await adapter.enqueue([envelopes[index] for index in indexes])
             for index, was_enqueued in zip(indexes, enqueued, strict=True):
+                if was_enqueued and events.subscribed:
+                    _tell(envelopes[index])
                 made[index] = JobHandle(
                     envelopes[index].id,
                     adapter=adapter,
@@ -209,6 +217,16 @@ async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta |
                 )
         handles += cast("list[JobHandle[Any]]", made)
     return handles
+
+
+def _tell(envelope: Envelope) -> None:
+    """Tell that a job is enqueued, and when it is due, if that is not now."""
+    details: dict[str, Any] = {"priority": envelope.priority}
+    if envelope.due_ms:
+        details["due"] = datetime.fromtimestamp(envelope.due_ms / 1000, tz=UTC)
+    elif envelope.delay_ms:
+        details["wait"] = envelope.delay_ms / 1000
+    events.publish("enqueued", envelope.id, envelope.job, envelope.queue, details=details)
 
 
 def _described(job: object) -> str:

@@ -38,6 +38,8 @@ __all__ = ["MAX_DEPTH", "Arguments", "Result", "Unresolved", "explain"]
 MAX_DEPTH = 64
 """How many arrays and objects one argument may hold one in another. Readers of JSON give up at 200 or earlier."""
 
+MAX_SHOWN = 2_000
+
 _NO_SCHEMA = (PydanticUserError, SchemaError, TypeError)
 _UNDUMPABLE = (PydanticSerializationError, UnicodeError, RecursionError)
 _LONG_NUMBER = b"0" * 4000  # pydantic reads no more than 4,300 digits
@@ -172,14 +174,15 @@ class Arguments:
         return ((), values) if self.plain else self._signature.to_call(values)
 
     def show(self, raw: bytes) -> str:
-        """JSON bytes as text for people: as pydantic dumps the values, so secrets are stars and excluded fields are left out.
+        """JSON bytes as text for people, at most 2,000 characters: as pydantic dumps the values, with stars for secrets.
 
         Compiled at each call: for those few jobs whose arguments are logged.
         """
         try:
-            return wire.shown(self._schema).to_json(self.load_plain(raw), warnings=False).decode()
+            text = wire.shown(self._schema).to_json(self.load_plain(raw), warnings=False).decode()
         except (ValidationError, *_UNDUMPABLE):  # never with what they say: it may hold values
             return "arguments that can't be shown"
+        return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
     def explain(self, error: ValidationError) -> InvalidArguments:
         """What `load_plain` raised, in this package's terms; never with the values."""

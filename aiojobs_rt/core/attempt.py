@@ -47,6 +47,12 @@ def summary(error: BaseException) -> str:
     return clean(f"{type(error).__qualname__}: {describe(error)}")[:MAX_REASON]
 
 
+def summary_of(record: bytes) -> str:
+    """Class and message of an error's record, on one line."""
+    fields = orjson.loads(record)
+    return " ".join(f"{fields['error']}: {fields['message']}"[:MAX_REASON].split())
+
+
 def _trace(error: BaseException) -> str:
     """A traceback, whatever the exceptions in it are like; no message in it takes the place of the frames."""
     try:

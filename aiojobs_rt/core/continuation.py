@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
+from aiojobs_rt.core import events
 from aiojobs_rt.core.context import host
 from aiojobs_rt.errors import Directive, InvalidStep, unwrap
 
@@ -185,6 +186,7 @@ class Continuation:
         self._moves = self._resumptions = 0
         self._seen: list[str] = []
         self._current: Step | None = None
+        self._step_began = 0.0
         self._ran = False
         self._alone = False
         self._turned_at = time.monotonic()
@@ -236,6 +238,7 @@ class Continuation:
         self._seen.append(name)
         self._ran, self._alone = True, isolated
         self._current = Step(self, name, cursor, resumed=resumed)
+        self._step_began = time.monotonic()
         return self._current
 
     def complete(self, step: Step) -> None:
@@ -243,6 +246,9 @@ class Continuation:
         self._current = self._open = None
         self._completed.append(step.name)
         self._note()
+        if events.subscribed:
+            duration = time.monotonic() - self._step_began
+            events.tell("step", self._message, duration=duration, details={"step": step.name, "resumed": step.resumed})
 
     async def move(self, step: Step, cursor: Any) -> None:
         """Note where a step is."""
@@ -294,6 +300,9 @@ class Continuation:
             self._completed = [str(name) for name in state.get("completed", ())]
             if "open" in state:
                 self._open = (str(state["open"]), state.get("cursor"))
+            if events.subscribed:
+                step = None if self._open is None else self._open[0]
+                events.tell("resumed", self._message, details={"completed": (*self._completed,), "step": step})
 
 
 def progress_of(message: JobMessage) -> bytes | None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import ValidationError
 
-from aiojobs_rt.core import context
+from aiojobs_rt.core import context, events
 from aiojobs_rt.core.attempt import MAX_REASON, clean, error_record, record_of, summary
 from aiojobs_rt.core.continuation import RESUME_AFTER_MS, interruption_in, resumed
 from aiojobs_rt.core.decision import Decision, decide, perform_now_raises, run_callback
@@ -52,9 +52,7 @@ UNKNOWN_FOR_MS = 86_400_000
 """A job whose class no worker has known for so long is dead."""
 UNKNOWN_LONGEST_MS = 900_000
 
-MAX_SHOWN = 2_000
-"""Characters of a job's arguments in the log, where its class wants them there."""
-
+BEGINS = "job %s (%s) begins with %s"
 ENDS = ("discard", "exhausted", "dead")
 """Decisions after which a job does not run again, and has not succeeded."""
 
@@ -127,7 +125,7 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
             job.state = runtime.states.get(job_class)
         arguments = job_class._arguments or job_class.signature()  # noqa: SLF001 - compiled when the class was defined
         if job_class.log_arguments:
-            _log_arguments(job_class, message)
+            logger.info(BEGINS, message.id, message.job, arguments.show(message.args))
         if job_class._hooks is not None:  # noqa: SLF001 - compiled with the class
             job._given = positional, named = arguments.load(message.args)  # noqa: SLF001 - as above
             value = await run_chain(job_class._hooks.perform, job, partial(job.perform, *positional, **named))  # noqa: SLF001 - as above
@@ -173,7 +171,7 @@ async def _perform_now(job_class: type[Job], message: JobMessage) -> Any:
     limit: asyncio.Timeout | None = None
     try:
         if job_class.log_arguments:
-            _log_arguments(job_class, message)
+            logger.info(BEGINS, message.id, message.job, job_class.signature().show(message.args))
         positional, named = job_class.signature().load(message.args)
         async with asyncio.timeout(timeout_ms / 1000 if timeout_ms else None) as limit:
             if job_class._hooks is None:  # noqa: SLF001 - compiled with the class
@@ -217,6 +215,8 @@ def unknown_class(message: JobMessage, runtime: Runtime) -> Retried | Dead:
 def interrupted(message: JobMessage) -> Released:
     """A job that is put back while it runs, because its worker stops: costs no attempt; reported from the tenth on."""
     message = replace(message, interruptions=message.interruptions + 1)
+    if events.subscribed:
+        events.tell("interrupted", message, details={"reason": "stop"})
     if message.interruptions >= 10:
         logger.warning(
             "job %s (%s) was interrupted %d times by stopping workers; is it longer than --shutdown-timeout?",
@@ -248,13 +248,19 @@ async def _conclude(
     elif isinstance(error, asyncio.CancelledError) and _is_for_worker(halt, runtime):
         raise error
     elif job is not None and job._continuation is not None and (interruption := interruption_in(error)) is not None:  # noqa: SLF001 - as below
-        return interrupted(message) if interruption.counts else Released(message)
+        if interruption.counts:
+            return interrupted(message)
+        if events.subscribed:
+            events.tell("interrupted", message, details={"reason": "isolated step"})
+        return Released(message)
     elif isinstance(error, ValidationError) and _is_of_arguments(error):
         error = job_class.signature().explain(error)
     now_ms = runtime.now_ms()
     decision = _decide(job_class if job is not None else object, options, message, error, now_ms)
     if job is not None and job._continuation is not None and (again := resumed(job, decision, error)):  # noqa: SLF001 - as above
         return Retried(again, RESUME_AFTER_MS, record_of(error, now_ms, runtime.worker))
+    if events.subscribed and decision.policy is not None and decision.kind in ("exhausted", "dead"):
+        events.tell("exhausted", message, error=summary(decision.error), details={"reason": decision.reason})
     if decision.note:
         logger.error("job %s (%s): %s", message.id, message.job, decision.note)
     result = b""
@@ -356,12 +362,6 @@ def _is_for_worker(halt: Halt, runtime: Runtime) -> bool:
     while task.cancelling() > bool(halt.why()):
         task.uncancel()
     return False
-
-
-def _log_arguments(job_class: type[Job], message: JobMessage) -> None:
-    shown = job_class.signature().show(message.args)
-    shown = shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 1] + "…"
-    logger.info("job %s (%s) begins with %s", message.id, message.job, shown)
 
 
 def _rescued(job_class: type[Job], value: Any) -> bytes:

@@ -30,6 +30,7 @@ from aiojobs_rt.adapters.redis.connection import AWAY, Away, is_no_master
 from aiojobs_rt.adapters.redis.endpoint import sync_kind
 from aiojobs_rt.adapters.redis.keys import control_channel
 from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.core import events
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from types import FrameType
 
+    from aiojobs_rt.core.message import JobMessage
     from aiojobs_rt.worker.buffer import Buffer
     from aiojobs_rt.worker.served import Delivery, Served
     from aiojobs_rt.worker.state import WorkerState
@@ -250,7 +252,8 @@ class Heartbeat:
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way to another thread's stack
         if frame is None:
             return
-        job = _job_of(frame)
+        message = _message_of(frame)
+        job = "" if message is None else f"job {message.id} ({message.job})"
         stack = "".join(traceback.format_stack(frame, limit=12))
         logger.error(
             "the event loop has stood still for %.1f s: %s blocks it; move blocking work to a thread "
@@ -259,6 +262,11 @@ class Heartbeat:
             job or "something that is no job",
             stack,
         )
+        if events.subscribed:
+            if message is None:
+                events.publish("stalled", "", "", "", duration=silent, details={"stack": stack})
+            else:
+                events.tell("stalled", message, duration=silent, details={"stack": stack})
 
     def _put_back_buffer(self) -> None:
         taken = self._buffer.drain()
@@ -311,12 +319,12 @@ def _let_go(deliveries: list[Delivery]) -> None:
         delivery.served.held[delivery.lane].pop(delivery.entry, None)
 
 
-def _job_of(frame: FrameType | None) -> str:
-    """The job whose run is on a stack: the `message` of `execute`."""
+def _message_of(frame: FrameType | None) -> JobMessage | None:
+    """That of the job whose run is on a stack: the `message` of `execute`."""
     while frame is not None:
         if frame.f_code.co_name == "execute" and frame.f_code.co_filename.endswith("execution.py"):
-            message = frame.f_locals.get("message")
+            message: JobMessage | None = frame.f_locals.get("message")
             if message is not None:
-                return f"job {message.id} ({message.job})"
+                return message
         frame = frame.f_back
-    return ""
+    return None

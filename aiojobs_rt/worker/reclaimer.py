@@ -18,6 +18,7 @@ from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel, queues_key, worker_key
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.core import events
 from aiojobs_rt.core.message import MAX_CRASHES
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
@@ -185,6 +186,8 @@ class Reclaimer:
                 len(jobs) // 4,
             )
             for job_id, job, crashes, became in zip(jobs[::4], jobs[1::4], jobs[2::4], jobs[3::4], strict=True):
+                if events.subscribed:
+                    _tell(served.name, job_id, job, crashes, became=became, worker=victim)
                 if became == b"dead":
                     logger.error(
                         "job %s (%s) is dead: %d workers died while they ran it",
@@ -210,3 +213,15 @@ class Reclaimer:
     async def aclose(self) -> None:
         """Close the connection."""
         await self._wires.close()
+
+
+def _tell(queue: str, job_id: bytes, job: bytes, crashes: int, *, became: bytes, worker: bytes) -> None:
+    """Tell of a job that a dead worker held, and of its end, if it came to one."""
+    names = job_id.decode(errors="replace"), job.decode(errors="replace"), queue
+    name, _, _epoch = worker.decode().rpartition(".")
+    events.publish("reclaimed", *names, details={"worker": name, "crashes": crashes})
+    if became == b"dead":
+        reason = f"{crashes} workers died while they ran it"
+        events.publish("dead", *names, error=reason, details={"reason": reason})
+    elif became == b"cancelled":
+        events.publish("cancelled", *names)

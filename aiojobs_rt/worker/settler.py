@@ -23,6 +23,8 @@ from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.core import events
+from aiojobs_rt.core.attempt import summary_of
 from aiojobs_rt.core.context import about
 from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Discarded, Outcome, Released, Retried, Snoozed
 from aiojobs_rt.core.propagation import CONTEXT
@@ -98,6 +100,8 @@ class Settler:
         if delivery.gone:
             return
         self.unsettled += 1
+        if events.subscribed and delivery.message is not None:
+            events.tell_outcome(delivery.message, outcome, ended - began if ended > began else None)
         if (
             outcome is SUCCEEDED
             and (message := delivery.message) is not None
@@ -192,7 +196,7 @@ class Settler:
                         message.id,
                         message.job,
                         delay_ms / 1000,
-                        _summary(error),
+                        summary_of(error),
                     )
                 return "retried", (delay_ms, meta, error, queue or ""), b""
             case Snoozed(message, delay_ms):
@@ -201,7 +205,7 @@ class Settler:
                 return "released", (message.meta(), "", "", ""), b""
             case Dead(message, reason, error, keep_ms):
                 meta = b"" if keep_meta else message.meta()
-                summary = _summary(error)
+                summary = summary_of(error)
                 logger.error("job %s (%s) is dead, %s: %s", message.id, message.job, reason, summary)
                 value = orjson.dumps({"outcome": "dead", "error": summary}) if keep_ms else b""
                 return "dead", (meta, error, keep_ms, value), self._record(delivery, "dead", began, ended, summary)
@@ -382,9 +386,3 @@ def _log_successes(items: list[Settlement], answer: bytes) -> None:
 def _has_history(message: JobMessage) -> bool:
     """Whether errors of earlier runs may be kept for a job."""
     return bool(message.failures) or not message.extra.keys() <= _OF_NO_EARLIER_RUN
-
-
-def _summary(error: bytes) -> str:
-    """Class and message of an error's record, on one line."""
-    fields = orjson.loads(error)
-    return " ".join(f"{fields['error']}: {fields['message']}"[:500].split())

@@ -17,7 +17,7 @@ import time
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, cast
 
-from aiojobs_rt.core import registry
+from aiojobs_rt.core import events, registry
 from aiojobs_rt.core.attempt import describe, error_record
 from aiojobs_rt.core.context import host, running
 from aiojobs_rt.core.execution import (
@@ -181,6 +181,8 @@ class Slots:
                 slot.started = began
                 if verbose:
                     logger.debug("job %s (%s) starts", message.id, message.job)
+                if events.subscribed:
+                    events.tell("started", message)
                 timeout_ms = job_class.options().timeout_ms
                 if message.options:
                     timeout_ms = message.options.get("timeout", timeout_ms)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from aiojobs_rt.adapters.default import in_process
 from aiojobs_rt.adapters.in_process.lifespans import Lifespans
 from aiojobs_rt.adapters.in_process.runner import Run, Runner
+from aiojobs_rt.core import events
 from aiojobs_rt.core.outcome import Released
 from aiojobs_rt.errors import ResultNotKept
 
@@ -44,6 +46,8 @@ class State:
         del self.runs[held.message.id]
         self.runner.ended()
         outcome = Released(held.message) if run.task.cancelled() else run.task.result()
+        if events.subscribed:
+            events.tell_outcome(run.message, outcome, None if run.began is None else time.monotonic() - run.began)
         self.memory.settle(held, outcome, self.clock.now_ms())
         self.tell(held.message.id)
         return outcome

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from aiojobs_rt.adapters.default import fresh_context
-from aiojobs_rt.core import registry
+from aiojobs_rt.core import events, registry
 from aiojobs_rt.core.attempt import describe, error_record
 from aiojobs_rt.core.context import running
 from aiojobs_rt.core.execution import Halt, Runtime, execute, interrupted, unknown_class
@@ -35,10 +36,14 @@ class Run:
 
     Attributes:
         task: returns the outcome.
+        message: as it is when the run begins.
+        began: time.monotonic() of its start; None: not started.
     """
 
     def __init__(self, held: Held, runner: Runner) -> None:
         self.held = held
+        self.message = held.message
+        self.began: float | None = None
         self._halt = Halt()
         self._runner = runner
         self._timer: asyncio.TimerHandle | None = None
@@ -64,6 +69,9 @@ class Run:
             if timeout_ms:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(timeout_ms / 1000, self.halt, "timeout")
+            self.began = time.monotonic()
+            if events.subscribed:
+                events.tell("started", message)
             outcome = await execute(message, job_class, self._halt, runtime)
         except asyncio.CancelledError:
             outcome = None  # its loop ends, or it was halted before it began

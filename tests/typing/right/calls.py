@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, assert_type
 
-from aiojobs_rt import Bound, Job, JobHandle, blocking, perform_all_later
+from aiojobs_rt import Bound, Event, Job, JobHandle, blocking, perform_all_later, subscribe
 from aiojobs_rt.blocking import BlockingHandle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Coroutine, Sequence
 
 
 class SendWelcome(Job):
@@ -110,3 +111,15 @@ def enqueue_blocking() -> None:
     assert_type(blocking.perform_later(SendWelcome.bind(42)), BlockingHandle[bool])
     assert_type(blocking.perform_later(SendWelcome.set(wait=5).bind(42)).result(timeout=5), bool)
     assert_type(blocking.perform_all_later([SendWelcome.bind(1), Nothing.bind()]), list[BlockingHandle[Any]])
+
+
+def hear() -> None:
+    def count(event: Event) -> int:
+        assert_type(event.at, datetime)
+        assert_type(event.duration, float | None)
+        assert_type(event.details, Mapping[str, Any])
+        return len(event.kind)
+
+    unsubscribe = subscribe(count, "succeeded", "dead")
+    assert_type(unsubscribe, Callable[[], None])
+    assert_type(subscribe(print), Callable[[], None])

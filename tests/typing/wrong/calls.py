@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from aiojobs_rt import Bound, Job, JobHandle, perform_all_later
+from aiojobs_rt import Bound, Event, Job, JobHandle, perform_all_later, subscribe
 
 
 class SendWelcome(Job):
@@ -89,3 +89,15 @@ async def results() -> None:
     JobHandle.of(42)  # error: an id is a str
     nothing: bool = handle.cancel()  # error: not awaited
     print(text, number, other, bound, found, nothing)
+
+
+def hear() -> None:
+    def takes_text(text: str) -> None: ...
+
+    subscribe(takes_text)  # error: not of an event
+    subscribe(print, "died")  # error: no such kind
+
+    def changes(event: Event) -> None:
+        event.kind = "dead"  # error: frozen
+
+    subscribe(changes)()
