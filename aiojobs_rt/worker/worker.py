@@ -340,7 +340,16 @@ class Worker:
     async def _send_wake(self, served: Served) -> None:
         with suppress(Away, ConfigurationError, exceptions.ResponseError):  # the read ends by itself within 2 s
             await self._wires.of(served.name).call(
-                "XADD", served.keys.wake + served.consumer, "MAXLEN", 1, "*", "w", "1", timeout=1
+                # not made when it is gone: it would have no TTL
+                "XADD",
+                served.keys.wake + served.consumer,
+                "NOMKSTREAM",
+                "MAXLEN",
+                1,
+                "*",
+                "w",
+                "1",
+                timeout=1,
             )
 
     def _details(self) -> dict[str, str | int]:
