@@ -22,10 +22,13 @@ INCOMPLETE = object()
 
 
 @dataclass(slots=True)
-class _Meal:
+class Meal:
+    """An order to lose the reply to a request, or, `unseen`, the request itself."""
+
     match: bytes
     left: int
     silently: bool
+    unseen: bool = False
 
 
 class Proxy:
@@ -51,7 +54,7 @@ class Proxy:
         self.port = 0
         self._target_port = target_port
         self._random = random.Random(seed)
-        self._meals: list[_Meal] = []
+        self._meals: list[Meal] = []
         self._connections: dict[_Connection, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
         self._reservation: socket.socket | None = None
@@ -71,11 +74,11 @@ class Proxy:
         A request is its arguments joined by spaces. It is forwarded, and runs. From the match on, the connection
         delivers nothing more, also not the replies to requests before it that are still on their way.
         """
-        self._meals.append(_Meal(match, count, silently=False))
+        self._meals.append(Meal(match, count, silently=False))
 
     def eat_reply_silently(self, match: bytes, *, count: int = 1) -> None:
         """As `eat_reply`, but the connection stays open and silent: Redis hangs, as it seems."""
-        self._meals.append(_Meal(match, count, silently=True))
+        self._meals.append(Meal(match, count, silently=True))
 
     def reset_all(self) -> int:
         """Reset (RST) every open connection; how many there were."""
@@ -123,7 +126,7 @@ class Proxy:
         jitter = self._random.uniform(-self.jitter_ms, self.jitter_ms) if self.jitter_ms else 0
         return max(0, self.latency_ms + jitter) / 1000
 
-    def take_meal(self, request: bytes) -> _Meal | None:
+    def take_meal(self, request: bytes) -> Meal | None:
         """The order that this request meets, if there is one; counted down."""
         for meal in self._meals:
             if meal.match in request:
@@ -160,7 +163,7 @@ class _Connection:
         self._replies = hiredis.Reader(notEnoughData=INCOMPLETE)
         self._requests_seen = 0
         self._replies_seen = 0
-        self._meal: _Meal | None = None
+        self._meal: Meal | None = None
         self._meal_at = 0
         self._mute = False
         self._black = False
@@ -233,6 +236,9 @@ class _Connection:
             if self._meal is None and (meal := self._proxy.take_meal(b" ".join(request))):
                 self._meal, self._meal_at = meal, self._requests_seen
                 self._mute = True
+                if meal.unseen:
+                    self._writer.close()
+                    return False
         return True
 
     def _look_at_reply(self, data: bytes) -> bool:
