@@ -195,28 +195,15 @@ class Worker:
             job_class.signature()
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            await await_redis(self._state, self._wires.any, self._stopping)
-            self._state.queues = await add_registered_shards(self._state, self._wires, self._names)
-            self._fetcher.order_by(self._weights)
-            self._runtime.states = await enter_lifespans(self._classes, stack)
-            await self._leases.take_all(self._stopping)
-            self._heartbeat = Heartbeat(
-                self._state,
-                loop=self._loop,
-                buffer=self._buffer,
-                stall_limit=settings().stall_limit,
-                on_lost=self._leases.note_lost,
-                on_deadline=self._on_deadline,
-                release=self._settler.release_unsafe,
-            )
-            self._heartbeat.start()
             try:
+                await self._start(stack)
                 async with anyio.create_task_group() as group:
                     await self._work(group, task_status)
             finally:
                 with anyio.CancelScope(shield=True):
-                    with anyio.move_on_after(3):
-                        await self._shutdown.give_back()
+                    if any(served.registered for served in self._state.queues.values()) or self._heartbeat is not None:
+                        with anyio.move_on_after(3):
+                            await self._shutdown.give_back()
                     with anyio.move_on_after(5):
                         await self._close()
 
@@ -240,6 +227,23 @@ class Worker:
             self._wake(served)
 
     # -- running ---------------------------------------------------------------------------------
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        await await_redis(self._state, self._wires.any, self._stopping)
+        self._state.queues = await add_registered_shards(self._state, self._wires, self._names)
+        self._fetcher.order_by(self._weights)
+        self._runtime.states = await enter_lifespans(self._classes, stack)
+        await self._leases.take_all(self._stopping)
+        self._heartbeat = Heartbeat(
+            self._state,
+            loop=asyncio.get_running_loop(),
+            buffer=self._buffer,
+            stall_limit=settings().stall_limit,
+            on_lost=self._leases.note_lost,
+            on_deadline=self._on_deadline,
+            release=self._settler.release_unsafe,
+        )
+        self._heartbeat.start()
 
     async def _work(self, group: TaskGroup, task_status: TaskStatus[None]) -> None:
         await self._control.start()
