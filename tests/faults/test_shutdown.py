@@ -158,3 +158,15 @@ def _meta(fleet: Fleet, job_id: str) -> bytes:
                 if fields[b"id"] == job_id.encode():
                     return bytes(fields[b"meta"])
     raise AssertionError(f"{job_id} is on no stream")
+
+
+@pytest.mark.fault(4)
+@pytest.mark.parametrize("moment", ["", "job class(es) from"], ids=["at once", "modules loaded"])
+async def test_term_while_a_worker_starts_leaves_nothing_behind(fleet: Fleet, moment: str) -> None:
+    """Before its handlers are there it ends as any process does; it has no lease yet."""
+    worker = fleet.launch(lease=30)
+    await wait_until(lambda: moment in worker.log, interval=0.001)
+    worker.terminate()
+    assert await worker.ended() in (0, -signal.SIGTERM)
+    with fleet.client() as client:
+        assert client.zcard("aiojobs:{default}:workers") == 0
