@@ -50,6 +50,7 @@ def at_rest(client: Any) -> set[bytes]:
 
 @pytest.mark.fault(35)
 async def test_six_drains_leave_no_trace(own_fleet: Fleet) -> None:
+    """The soak, short: the million jobs below with `-m long`."""
     worker = await own_fleet.start(concurrency=100, lease=2)
     resident: list[int] = []
     used: list[int] = []
@@ -61,6 +62,7 @@ async def test_six_drains_leave_no_trace(own_fleet: Fleet) -> None:
             keys.append(at_rest(client))
             resident.append(worker.memory())
             files.append(worker.files())
+            assert len(client.xinfo_consumers(KEY + "stream", "workers")) == 1
             client.memory_purge()
             used.append(client.info("memory")["used_memory_dataset"])
     print(  # noqa: T201 - figures for the reader
@@ -100,9 +102,20 @@ async def test_nothing_is_left_inside_the_worker(own_fleet: Fleet) -> None:
 async def test_a_soak_of_a_million_jobs(own_fleet: Fleet) -> None:
     worker = await own_fleet.start(concurrency=100, lease=2)
     resident: list[int] = []
+    used: list[int] = []
+    files: list[int] = []
     with own_fleet.client() as client:
         for _ in range(50):
             await drain(client, jobs=JOBS)
             resident.append(worker.memory())
+            files.append(worker.files())
+            client.memory_purge()
+            used.append(client.info("memory")["used_memory_dataset"])
         at_rest(client)
+        assert len(client.xinfo_consumers(KEY + "stream", "workers")) == 1
+    print(  # noqa: T201 - figures for the reader
+        f"worker MiB {[round(size / MIB, 1) for size in resident]}, Redis KiB {[size >> 10 for size in used]}, files {files}"
+    )
     assert resident[-1] - resident[9] < 4 * MIB, resident
+    assert used[-1] - used[9] < MIB // 4, used
+    assert max(files) - min(files) <= 2, files
