@@ -73,7 +73,7 @@ class Note(CarriedJob):
         return label
 
 
-class Fails(CarriedJob):
+class FailsAlways(CarriedJob):
     async def perform(self, text: str = "it broke") -> None:
         log.append(f"run {self.executions}")
         raise ValueError(text)
@@ -262,7 +262,7 @@ async def test_a_retry_may_succeed(on: Bed) -> None:
 
 
 async def test_a_default_retry_waits(on: Bed) -> None:
-    handle = await Fails.perform_later()
+    handle = await FailsAlways.perform_later()
     await on.reaches(handle, "retrying")
     assert log == ["run 1"]
     assert await handle.cancel()
@@ -270,7 +270,7 @@ async def test_a_default_retry_waits(on: Bed) -> None:
 
 
 async def test_max_attempts_of_one_makes_it_dead_at_once(on: Bed) -> None:
-    handle = await Fails.set(max_attempts=1).perform_later("no")
+    handle = await FailsAlways.set(max_attempts=1).perform_later("no")
     await on.reaches(handle, "dead")
     with pytest.raises(JobFailed, match="ValueError: no") as caught:
         await handle.result(timeout=5)
@@ -415,7 +415,7 @@ async def test_a_dead_job_is_found_and_runs_anew(on: Bed, admin: Administers) ->
 
 @pytest.mark.acceptance(13)
 async def test_jobs_are_discarded(on: Bed, admin: Administers) -> None:
-    dead = [await Fails.set(max_attempts=1).perform_later() for _ in range(2)]
+    dead = [await FailsAlways.set(max_attempts=1).perform_later() for _ in range(2)]
     for handle in dead:
         await on.reaches(handle, "dead")
     later = await Note.set(wait=3600).perform_later("later")

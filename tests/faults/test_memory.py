@@ -10,7 +10,7 @@ import pytest
 
 from aiojobs_rt import RedisAdapter, Worker, perform_all_later
 from aiojobs_rt.adapters.redis.keys import is_permanent
-from tests.support.jobs import Mixed
+from tests.support.jobs import FaultMixed
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ MIB = 1 << 20
 async def drain(client: Any, *, jobs: int) -> None:
     before = _ended(client)
     for start in range(0, jobs, 5000):
-        await perform_all_later([Mixed.bind(number, "x" * 100) for number in range(start, start + 5000)])
+        await perform_all_later([FaultMixed.bind(number, "x" * 100) for number in range(start, start + 5000)])
     await wait_until(lambda: _ended(client) == before + jobs, timeout=50, interval=0.05, what="the drain")
 
 

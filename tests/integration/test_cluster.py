@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from aiojobs_rt import RedisAdapter, perform_all_later
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
 from tests.support.behaviours import QUEUES, Behaviours, Writers, check_no_loss
-from tests.support.jobs import Echo, FaultJob
+from tests.support.jobs import FaultEcho, FaultJob
 from tests.support.redis_server import RedisServer, binaries
 from tests.support.replicated import NODE_TIMEOUT_MS, ClusterSetup
 from tests.support.waiting import wait_until
@@ -109,7 +109,7 @@ class TestCluster(Behaviours):
             monkeypatch.setattr(FaultJob, "adapter", adapter)
             assert len({cluster.master_of(part).port for part in adapter.shards.parts("bulk")}) == 3
             await fleet.start(queues=["bulk"], environment={"AIOJOBS_RT_SHARDS": "bulk=8"})
-            handles = await perform_all_later([Echo.set(queue="bulk").bind(str(n)) for n in range(80)])
+            handles = await perform_all_later([FaultEcho.set(queue="bulk").bind(str(n)) for n in range(80)])
             assert [await handle.result(timeout=10) for handle in handles] == [str(n) for n in range(80)]
 
     async def test_an_idle_worker_asks_little(self, cluster: ClusterSetup, fleet: Fleet) -> None:
@@ -135,7 +135,7 @@ class TestCluster(Behaviours):
         assert not writers.failed, writers.failed[:3]
         fleet.ledger.read().check_exact(writers.ids)
         _move_slot("low", target, source)
-        handle = await Echo.set(queue="low").perform_later("back")
+        handle = await FaultEcho.set(queue="low").perform_later("back")
         assert await handle.result(timeout=10) == "back"
 
 

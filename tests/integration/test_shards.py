@@ -12,7 +12,7 @@ from aiojobs_rt import EnqueueError, JobHandle, RedisAdapter, perform_all_later
 from aiojobs_rt.admin import Admin
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
-from tests.support.jobs import Echo, Fails, FaultJob, Moves, Nap
+from tests.support.jobs import Fails, FaultEcho, FaultJob, Moves, Nap
 from tests.support.outcomes import all_are, becomes
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
@@ -55,7 +55,7 @@ async def test_jobs_spread_over_the_shards_and_run(fleet: Fleet) -> None:
     assert Counter(map(shard_of, handles)) == {"bulk": 100, "bulk~1": 100, "bulk~2": 100, "bulk~3": 100}
     await fleet.all_ended(400)
     fleet.ledger.read().check_exact([handle.id for handle in handles])
-    single = [await Echo.set(queue="bulk").perform_later(str(n)) for n in range(8)]
+    single = [await FaultEcho.set(queue="bulk").perform_later(str(n)) for n in range(8)]
     assert Counter(map(shard_of, single)) == {"bulk": 2, "bulk~1": 2, "bulk~2": 2, "bulk~3": 2}
     assert [await handle.result(timeout=10) for handle in single] == [str(n) for n in range(8)]
     assert single[1].queue == "bulk"

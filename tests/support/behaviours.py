@@ -16,7 +16,7 @@ import pytest
 
 from aiojobs_rt import JobCancelled, perform_all_later
 from aiojobs_rt.admin import Admin
-from tests.support.jobs import Blocker, Echo, Fails, Flaky, Gated, Moves, Nap
+from tests.support.jobs import Blocker, Fails, FaultEcho, FlakyTwice, Gated, Moves, Nap
 from tests.support.outcomes import all_are, becomes
 from tests.support.waiting import wait_until
 from tests.support.worker_process import ROOT
@@ -38,7 +38,7 @@ class Behaviours:
 
     async def test_jobs_of_several_queues_run_and_return(self, fleet: Fleet) -> None:
         await fleet.start(queues=QUEUES)
-        handles = [await Echo.set(queue=queue).perform_later(queue) for queue in QUEUES for _ in range(3)]
+        handles = [await FaultEcho.set(queue=queue).perform_later(queue) for queue in QUEUES for _ in range(3)]
         assert [await handle.result(timeout=10) for handle in handles] == [q for q in QUEUES for _ in range(3)]
         many = await perform_all_later([Nap.set(queue=QUEUES[n % 3]).bind(n) for n in range(300)])
         await fleet.all_ended(300)
@@ -52,7 +52,7 @@ class Behaviours:
         gated = await Gated.perform_later(str(gate))
         await fleet.written("start", 3)
         order = [await Nap.set(priority=p).perform_later(p) for p in (5, 0, -5)]
-        late = await Echo.set(queue="mail", wait=0.3).perform_later("late")
+        late = await FaultEcho.set(queue="mail", wait=0.3).perform_later("late")
         assert await late.status() == "scheduled"
         gate.touch()
         await all_are("succeeded", [gated, *order])
@@ -61,7 +61,7 @@ class Behaviours:
 
     async def test_retries_here_and_on_another_queue(self, fleet: Fleet) -> None:
         await fleet.start(queues=QUEUES)
-        here, across = await Flaky.set(queue="low").perform_later(), await Moves.perform_later()
+        here, across = await FlakyTwice.set(queue="low").perform_later(), await Moves.perform_later()
         await all_are("succeeded", [here, across])
         assert [line.text for line in fleet.ledger.read().of("end") if line.job_id == across.id] == ["low"]
 

@@ -118,7 +118,7 @@ class Fails(FaultJob):
 
 
 @retry_on(ValueError, wait=0.1, attempts=3, jitter=0)
-class Flaky(FaultJob):
+class FlakyTwice(FaultJob):
     """Fails twice."""
 
     async def perform(self) -> None:
@@ -127,7 +127,7 @@ class Flaky(FaultJob):
         self.write("end")
 
 
-class Echo(FaultJob):
+class FaultEcho(FaultJob):
     """Returns what it is given, and keeps it."""
 
     keep_result = 60
@@ -148,7 +148,7 @@ class Moves(FaultJob):
 
 @retry_on(ValueError, wait=0, attempts=3, jitter=0)
 @discard_on(KeyError)
-class Mixed(FaultJob):
+class FaultMixed(FaultJob):
     """Most succeed; some fail once or twice first, some are discarded. Writes nothing: for large numbers."""
 
     async def perform(self, number: int, text: str) -> None:

@@ -57,7 +57,7 @@ class Remind(Job):
 
 
 @retry_on(ConnectionError, wait=600, attempts=3)
-class Flaky(Job):
+class FlakyOnce(Job):
     async def perform(self) -> None:
         done.append("try")
         raise ConnectionError("down")
@@ -179,7 +179,7 @@ async def test_what_a_job_enqueues_within_the_span_runs_too(jobs: Jobs) -> None:
 
 
 async def test_retries_come_with_their_waits(jobs: Jobs) -> None:
-    handle = await Flaky.perform_later()
+    handle = await FlakyOnce.perform_later()
     await jobs.perform_enqueued()
     assert done == ["try"]
     assert await handle.status() == "retrying"
