@@ -49,7 +49,7 @@ class SentinelSetup:
             replica = stack.enter_context(
                 RedisServer(
                     appendonly=True,
-                    arguments=("--replicaof", f"127.0.0.1 {master.port}", "--repl-diskless-sync-delay", "0"),
+                    arguments=("--replicaof", "127.0.0.1", str(master.port), "--repl-diskless-sync-delay", "0"),
                 )
             )
             self.servers = [master, replica]
