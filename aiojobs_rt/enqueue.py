@@ -126,6 +126,11 @@ class Bound(Generic[R_co]):
         return {"due": self.due_ms} if self.due_ms else {"delay": self.delay_ms}
 
 
+def most_items() -> int:
+    """So many items of one list or dict have no room in `max_payload`: each takes two bytes at least, itself and a comma or bracket."""
+    return settings().max_payload // 2 + 1
+
+
 async def deliver(bound: Bound[R_co]) -> JobHandle[R_co]:
     """Enqueue one job. Errors and cancellation: see `Job.perform_later`."""
     hooks = bound.job._hooks  # noqa: SLF001 - compiled with the class

@@ -26,7 +26,7 @@ from aiojobs_rt.core.annotations import Unresolved, describe, refusal, resolve, 
 from aiojobs_rt.core.equality import same
 from aiojobs_rt.core.explanation import details
 from aiojobs_rt.core.signature import Signature
-from aiojobs_rt.errors import InvalidArguments, InvalidJob
+from aiojobs_rt.errors import InvalidArguments, InvalidJob, PayloadTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,6 +60,7 @@ class Arguments:
     """
 
     __slots__ = (
+        "_many",
         "_open_ended",
         "_positional",
         "_schema",
@@ -81,6 +82,7 @@ class Arguments:
         self._schema = schema
         self._positional = signature.positional
         self._open_ended = wire.open_ended(schema)
+        self._many = wire.holding_many(schema)
         self._validate = wire.incoming(schema).validate_python
         serialiser, validator = wire.travelling(schema)
         self._to_json = serialiser.to_json
@@ -121,16 +123,25 @@ class Arguments:
                 raise InvalidJob(f"{signature.call}: parameter {parameter.name!r} {wrong}")
         return cls(signature, _schema(signature, hints, local_names))
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, most_items: int = 0) -> dict[str, Any]:
         """The validated arguments of a call by parameter name: what was given, without the defaults.
 
         `*args` stands under its own name as a list, `**kwargs` as a dict.
 
+        Args:
+            args: by position.
+            kwargs: by name.
+            most_items: of one list or dict, looked at before each item is validated; 0: any number.
+
         Raises:
             InvalidArguments: perform can't be called like that, or a value does not fit its annotation.
+            PayloadTooLarge: a list or dict has more items.
         """
+        given = self._given(args, kwargs)
+        if self._many and most_items:
+            self._refuse_many(given, most_items)
         try:
-            return cast("dict[str, Any]", self._validate(self._given(args, kwargs)))
+            return cast("dict[str, Any]", self._validate(given))
         except ValidationError as error:
             raise self.explain(error) from None
 
@@ -153,13 +164,13 @@ class Arguments:
         """What `bind` returned, as the positional and keyword arguments of perform; takes the dict over."""
         return self._signature.to_call(bound)
 
-    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, most_items: int = 0) -> bytes:
         """`bind` and `dump` in one.
 
         Raises:
-            InvalidArguments: as they do.
+            InvalidArguments, PayloadTooLarge: as they do.
         """
-        return self.dump(self.bind(args, kwargs))
+        return self.dump(self.bind(args, kwargs, most_items=most_items))
 
     def load(self, raw: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """JSON bytes to the positional and keyword arguments of perform.
@@ -212,6 +223,15 @@ class Arguments:
         if not args and self.plain:
             return kwargs
         return self._signature.by_name(args, kwargs)
+
+    def _refuse_many(self, given: dict[str, Any], most_items: int) -> None:
+        for name in self._many:
+            value = given.get(name)
+            if isinstance(value, (list, dict, tuple)) and len(value) > most_items:
+                raise PayloadTooLarge(
+                    f"{self._signature.call}: argument {name!r} holds {len(value):,} items, which take more than max_payload: pass an id or "
+                    "a reference instead of the data, or raise AIOJOBS_RT_MAX_PAYLOAD"
+                )
 
     def _check_readable(self, raw: bytes, bound: dict[str, Any]) -> None:
         """Refuse what was written but can't be read again: better here than in the worker."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 FIELD = "steps"
 TURN = 0.005
 RESUME_AFTER_MS = 5_000
+MAX_CURSOR = 65_536
+"""Bytes of a cursor's JSON: it travels with the job."""
 
 
 class Interruption(BaseException):
@@ -354,6 +356,10 @@ def _check(name: str, cursor: Any) -> None:
     try:
         dumped = orjson.dumps(cursor)
         same = orjson.loads(dumped) == cursor
+        if len(dumped) > MAX_CURSOR:
+            raise InvalidStep(
+                f"step {name!r}: its cursor takes {len(dumped):,} bytes, more than {MAX_CURSOR:,}: say where the step is, not what it has found"
+            )
     except (TypeError, ValueError, RecursionError):
         same = False
     if not same:

@@ -94,6 +94,20 @@ def open_ended(schema: Any) -> bool:
     return kind in {"definition-ref", "any"} or any(open_ended(schema[key]) for key in _INNER if key in schema)
 
 
+def holding_many(schema: Schema) -> tuple[str, ...]:
+    """The parameters, in a schema of all, whose lists and dicts travel item by item: then so many items take at least twice as many bytes."""
+    whole = schema["schema"] if schema["type"] == "definitions" else schema
+    return tuple(name for name, field in whole["fields"].items() if _holds_many(field["schema"]))
+
+
+def _holds_many(schema: Schema) -> bool:
+    while schema["type"] in {"default", "nullable"}:
+        schema = schema["schema"]
+    return schema["type"] in {"list", "tuple", "dict"} or schema.get("schema_ref", "").startswith(
+        "pydantic.types.JsonValue:"
+    )
+
+
 def _built(kind: Callable[..., B], schema: Schema, config: dict[str, Any]) -> B:
     arguments = cast("CoreSchema", schema), cast("CoreConfig", config)
     try:

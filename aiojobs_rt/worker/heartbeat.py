@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -204,12 +205,13 @@ class Heartbeat:
                 socket_connect_timeout=patience,
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,
-                client_name="aiojobs_rt:heartbeat",
                 driver_info=None,
             )
             client = self._clients[place] = Redis(
                 connection_pool=ConnectionPool(connection_class=kind, max_connections=1, **arguments)
             )
+            with suppress(exceptions.NoPermissionError):  # a user who may not give a name is served all the same
+                client.client_setname("aiojobs_rt:heartbeat")
         return client
 
     def _disconnect(self, place: Hashable) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from redis import exceptions
 
-from aiojobs_rt.adapters.redis.connection import Away
+from aiojobs_rt.adapters.redis.connection import Away, is_refusal
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.errors import ConfigurationError
 
@@ -66,7 +66,7 @@ class Leases:
                     if clustered and any(other.registered for other in self._state.queues.values()):
                         break  # its node is away, others are not: the beat takes it later
                 except exceptions.ResponseError as error:
-                    if "WRONGTYPE" in str(error) or "NOPERM" in str(error):
+                    if "WRONGTYPE" in str(error) or is_refusal(error):
                         raise ConfigurationError(f"queue {served.name}: {error}") from None
                     await self._state.redis.failed(error)
                 else:

@@ -10,11 +10,14 @@ import time
 from collections import deque
 
 from aiojobs_rt.adapters.redis.keys import RETURNED, SUSPECTS, queue_keys
-from aiojobs_rt.core.message import JobMessage, parse
+from aiojobs_rt.core.message import JobMessage, MalformedMessage, parse
+from aiojobs_rt.settings import settings
 
 REMEMBER_CANCELS = 60.0
 NUMBERED = re.compile(r"p-?[0-9]{1,18}")
 REMEMBER_SETTLED = 20_000
+SLACK = 8
+"""A worker reads jobs of up to so many times its `max_payload`: what enqueued them may have a larger one."""
 
 Verdict = tuple[str, tuple[str | bytes | int, ...]]
 """What settle.lua is told of a job: the verb and its arguments."""
@@ -56,6 +59,8 @@ class Delivery:
         if self.message is None:
             fields = self.fields
             if len(fields) == 8 and fields[0] == b"id" and fields[6] == b"meta":
+                if len(fields[5]) + len(fields[7]) > self.served.most_bytes:
+                    raise self.served.too_large(len(fields[5]), len(fields[7]))
                 self.message = parse(fields[1], fields[3], fields[5], fields[7], queue=self.served.queue)
             else:
                 self.message = parse(b"", b"", b"", b"", queue=self.served.queue)
@@ -78,6 +83,8 @@ class Served:
         """As jobs know it: without the shard."""
         self.keys = queue_keys(prefix, name)
         self.lease = lease
+        self.most_bytes = SLACK * settings().max_payload
+        """Arguments and meta of a job that take more together are not parsed."""
         self.worker = worker
         self.epoch = 0
         self.consumer = f"{worker}.0"
@@ -101,6 +108,13 @@ class Served:
         """With what Redis refused to have it read the last time, if it did."""
         self.refused_until = 0.0
         """time.monotonic() until which it is not read, for that reason."""
+
+    def too_large(self, args: int, meta: int) -> MalformedMessage:
+        """What is wrong with a job of so many bytes; it keeps its payload, and can be retried by a worker that reads more."""
+        return MalformedMessage(
+            f"arguments of {args:,} and meta of {meta:,} bytes are more than this worker reads ({self.most_bytes:,}: {SLACK} times its "
+            "AIOJOBS_RT_MAX_PAYLOAD)"
+        )
 
     def lease_ms(self) -> int:
         """The lease's length."""

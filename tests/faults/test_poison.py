@@ -75,6 +75,18 @@ MALFORMED: dict[str, dict[bytes, bytes]] = {
     "args: one too many": entry(args=b'{"number":1,"unheard_of":2}'),
     "args: of a wrong type": entry(args=b'{"number":"one"}'),
     "args: a huge number": entry(args=b'{"number":' + b"9" * 10_000 + b"}"),
+    "args: NaN": entry(args=b'{"number":NaN}'),
+    "args: a lone surrogate": entry(args=b'{"number":"\\ud800"}'),
+    "args: a lone surrogate as a name": entry(args=b'{"\\udfff":1}'),
+    "args: a pickle": entry(
+        args=b"\x80\x04\x95\x1d\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x04true\x94\x85\x94R\x94."
+    ),
+}
+TOO_LARGE: dict[str, dict[bytes, bytes]] = {
+    "args: 10 MB of text": entry(args=b'{"number":"' + b"x" * 10_000_000 + b'"}'),
+    "args: a million keys": entry(args=b"{" + b",".join(b'"%d":1' % n for n in range(1_000_000)) + b"}"),
+    "args: ten million levels": entry(args=b'{"number":' + b"[" * 10_000_000),
+    "meta: 10 MB": entry(meta=b'{"v":1,"at":1,"x":"' + b"x" * 10_000_000 + b'"}'),
 }
 
 
@@ -126,6 +138,30 @@ async def test_a_job_that_no_worker_knows_is_tried_again_with_backoff(fleet: Fle
     handle = await Nap.set(keep_result=60).perform_later(1)
     await handle.result(timeout=5)
     assert worker.exit_code is None
+
+
+async def test_what_is_too_large_is_not_even_parsed(fleet: Fleet) -> None:
+    """It is dead with its payload and the reason; the worker's memory grows by less than three times its size."""
+    worker = await fleet.start(concurrency=5, lease=2)
+    await Nap.perform_later(1)
+    await fleet.all_ended(1)
+    before = worker.memory()
+    with fleet.client() as client:
+        for number, (what, fields) in enumerate(TOO_LARGE.items()):
+            job_id = f"default.{number:022d}"
+            whole = fields | {b"id": job_id.encode()}
+            client.xadd(KEY + "stream", whole)
+            await wait_until(lambda job_id=job_id: client.hget(KEY + "index", job_id) == b"dead", timeout=10, what=what)  # type: ignore[misc] # a lambda's default
+            assert worker.memory() - before < 3 * sum(map(len, whole.values())), what
+            packed = client.hget(KEY + "parked", job_id)
+            assert _unpack(client, packed)[1:] == [whole[b"job"], whole[b"args"], whole[b"meta"]]
+            (record,) = client.lrange(KEY + "errors:" + job_id, 0, -1)
+            said = orjson.loads(record)["message"]
+            assert "more than this worker reads (1,048,576: 8 times its AIOJOBS_RT_MAX_PAYLOAD)" in said
+    handle = await Nap.set(keep_result=60).perform_later(1)
+    await handle.result(timeout=5)
+    assert worker.exit_code is None
+    assert "RecursionError" not in worker.log
 
 
 def _unpack(client: Any, packed: bytes) -> list[bytes]:

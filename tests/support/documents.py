@@ -31,6 +31,7 @@ from aiojobs_rt import RedisAdapter, Worker
 from aiojobs_rt.adapters.default import default_adapter
 from aiojobs_rt.core import registry
 from aiojobs_rt.settings import settings
+from tests.support.redis_server import as_default
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class Document:
             return
         prefix = settings().prefix
         streams = [f"{prefix}:{{{queue}}}:stream" for queue in self._worker.queues]
-        with redis.Redis.from_url(settings().redis_url.get_secret_value()) as client:
+        with redis.Redis.from_url(as_default(settings().redis_url.get_secret_value())) as client:
             await wait_until(
                 lambda: not any(client.xlen(stream) for stream in streams), what="the document's jobs to be run"
             )

@@ -15,6 +15,7 @@ import redis
 from aiojobs_rt import Job, discard_on, retry_on
 from aiojobs_rt.worker.settler import Settler
 from tests.support.ledger import Ledger
+from tests.support.redis_server import as_default
 
 if TYPE_CHECKING:
     from tests.support.ledger import Event
@@ -45,7 +46,7 @@ class Due(FaultJob):
     """Notes how many milliseconds after its due time it starts, by Redis' clock."""
 
     async def perform(self, delay_ms: int) -> None:
-        with redis.Redis.from_url(os.environ["AIOJOBS_RT_REDIS_URL"]) as client:
+        with redis.Redis.from_url(as_default(os.environ["AIOJOBS_RT_REDIS_URL"])) as client:
             client_time: Any = client.time()
         seconds, micros = client_time
         enqueued_ms = self.enqueued_at.timestamp() * 1000

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import hiredis
 
+from tests.support.redis_server import url_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
@@ -61,7 +63,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return url_of(self.port)
 
     @property
     def open(self) -> int:

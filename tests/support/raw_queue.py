@@ -10,6 +10,7 @@ from redis.exceptions import NoScriptError
 
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys
 from aiojobs_rt.adapters.redis.scripts import script
+from tests.support.redis_server import as_default
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ class RawQueue:
     """`with RawQueue(url) as queue:`. Call numbers count up by themselves unless given."""
 
     def __init__(self, url: str, name: str = "q", *, recent: int = 100, dead_jobs: int = 1000) -> None:
-        self.client: Any = redis.Redis.from_url(url)  # its commands are typed for replies of every kind
+        self.client: Any = redis.Redis.from_url(as_default(url))  # its commands are typed for replies of every kind
         self.name = name
         self.keys = queue_keys(PREFIX, name)
         self.recent = recent

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from aiojobs_rt.adapters.redis.embedded import binary_version, find_binaries
+from tests.support.acl import PASSWORD, SUITE, suite_rules
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 NO_RETRY = Retry(NoBackoff(), 0)
+SUITE_UNDER_ACL = bool(os.environ.get("AIOJOBS_RT_TEST_ACL"))
+"""Whether the package reaches private servers as a user with the rights of a worker and an operator, as docs/security.md has them."""
+CREDENTIALS = f"{SUITE}:{PASSWORD}@" if SUITE_UNDER_ACL else ""
 CHOICE = "AIOJOBS_RT_TEST_REDIS"
 """Environment variable that names the server to test with: a version ("6.2") or the path of a binary."""
 
@@ -102,11 +106,12 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        """For the package, under the suite's user if there is one. Tests look into Redis by `client`, or `as_default(url)`."""
+        return url_of(self.port)
 
     @property
     def unix_url(self) -> str:
-        return f"unix://{self.directory}/redis.sock"
+        return f"unix://{CREDENTIALS}{self.directory}/redis.sock"
 
     @property
     def pid(self) -> int:
@@ -120,7 +125,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A client without retries: a test of faults wants to see the first one. Close it, or use it in `with`."""
-        return redis.Redis.from_url(self.url, retry=NO_RETRY, socket_timeout=10)
+        return redis.Redis.from_url(as_default(self.url), retry=NO_RETRY, socket_timeout=10)
 
     def start(self) -> Self:
         """Start and wait until it answers; again with the same port and data after `stop` or `kill`."""
@@ -191,6 +196,8 @@ class RedisServer:
         if self.binary.version >= (7, 0):
             options["enable-debug-command"] = "yes"
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        if SUITE_UNDER_ACL:
+            arguments += ["--user", SUITE, *suite_rules()]
         return [self.binary.path, *arguments, *self._arguments]
 
     def _started(self, process: subprocess.Popen[bytes]) -> bool:
@@ -212,6 +219,16 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+
+def url_of(port: int) -> str:
+    """The URL of a private server, or of a proxy before one."""
+    return f"redis://{CREDENTIALS}127.0.0.1:{port}/0"
+
+
+def as_default(url: str) -> str:
+    """The URL of a private server for a test's own client, which may do everything."""
+    return url.replace(f"//{SUITE}:{PASSWORD}@", "//")
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.crc import key_slot
 
-from tests.support.redis_server import NO_RETRY, RedisServer, chosen_binary, free_port
+from tests.support.redis_server import CREDENTIALS, NO_RETRY, RedisServer, chosen_binary, free_port
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class SentinelSetup:
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
-        return f"redis+sentinel://{hosts}/{self.name}/0"
+        return f"redis+sentinel://{CREDENTIALS}{hosts}/{self.name}/0"
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -141,7 +141,7 @@ class ClusterSetup:
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        return f"redis+cluster://{CREDENTIALS}" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:

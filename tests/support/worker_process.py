@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from tests.support.ledger import Ledger
+from tests.support.redis_server import as_default
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Fleet:
 
     def client(self) -> Any:
         """A client for looking into Redis, to be used in `with`; its replies are bytes, and not typed."""
-        return redis.Redis.from_url(self.url)
+        return redis.Redis.from_url(as_default(self.url))
 
     def launch(
         self,

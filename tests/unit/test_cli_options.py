@@ -121,7 +121,8 @@ def test_queues_with_and_without_weights() -> None:
         "redis://:hunter2@h/0", "redis://u:hunter2@h:1/0", "redis://u:hun/ter2hunter2@h:1", "redis://:hunter2/0",
         "redis://u:hunter2", "redis:/:hunter2@h", "http://u:hunter2@h", "hunter2@h", "redis://h:1/0?password=hunter2",
         "unix://u:hunter2@/s?db=1", "unix:///s?db=1&password=hunter2", "redis+sentinel://u:hunter2@h1,h2/n/0",
-        "rediss://[::1]:hunter2/0",
+        "rediss://[::1]:hunter2/0", "rediss://h/0?ssl_password=hunter2", "redis://h/0?db=1&pass%77ord=hunter2",
+        "redis+cluster://h/?password=a#hunter2", "redis://h/0?password=a;hunter2?hunter2", "redis://h/0?db=1?password=hunter2",
     ],
 )  # fmt: skip
 def test_no_password_is_shown_however_wrong_its_url(url: str, environment: pytest.MonkeyPatch) -> None:

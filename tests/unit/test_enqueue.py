@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -8,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue  # noqa: TC002 - jobs take it
 
 from aiojobs_rt import Bound, EnqueueError, InvalidArguments, Job, PayloadTooLarge, RedisAdapter, perform_all_later
 from aiojobs_rt.adapters.default import adapter_of, default_adapter
@@ -189,6 +192,59 @@ def test_the_default_limit_is_128_kib() -> None:
     WelcomeMail.bind(1, "x" * (131_072 - 40))
     with pytest.raises(PayloadTooLarge, match=r"131,072.*AIOJOBS_RT_MAX_PAYLOAD"):
         WelcomeMail.bind(1, "x" * 131_072)
+
+
+def nested(levels: int) -> JsonValue:
+    value: JsonValue = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        pytest.param("x" * 10_000_000, r"PayloadTooLarge: .* 10,000,\d\d\d bytes", id="10 MB of text"),
+        pytest.param(
+            dict.fromkeys(map(str, range(1_000_000))),
+            "PayloadTooLarge: .* 'value' holds 1,000,000 items",
+            id="a million keys",
+        ),
+        pytest.param([1] * 1_000_000, "PayloadTooLarge: .* 'value' holds 1,000,000 items", id="a million items"),
+        pytest.param(nested(10_000), "InvalidArguments: .* do not fit: .*depth", id="10,000 levels"),
+        pytest.param(nested(100), "InvalidArguments: .* nested deeper than 64 levels", id="100 levels"),
+        pytest.param("\ud800", "InvalidArguments: .*", id="a lone surrogate"),
+    ],
+)
+def test_what_would_be_too_large_is_refused_at_once(value: JsonValue, error: str) -> None:
+    class TakesJson(Job):
+        async def perform(self, value: JsonValue) -> None: ...
+
+    def seconds() -> float:
+        began = time.process_time()
+        with pytest.raises((PayloadTooLarge, InvalidArguments)) as raised:
+            TakesJson.bind(value)
+        took = time.process_time() - began
+        assert re.match(error, f"{raised.type.__name__}: {raised.value}")
+        return took
+
+    assert min(seconds() for _ in range(3)) < 0.05
+
+
+@pytest.mark.parametrize("name", ["rest", "more", "number"])
+def test_only_what_travels_item_by_item_is_counted(name: str) -> None:
+    """A set of a long list may be small; *args and **kwargs are a list and a dict."""
+
+    class TakesMany(Job):
+        async def perform(self, *rest: int, numbers: set[int] | None = None, **more: int) -> None: ...
+
+    many = 70_000
+    if name == "number":
+        assert TakesMany.bind(numbers=[1] * many).args == b'{"numbers":[1]}'  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        return
+    named: Any = dict.fromkeys((f"k{n}" for n in range(many)), 1) if name == "more" else {}
+    with pytest.raises(PayloadTooLarge, match=f"'{name}' holds 70,000 items"):
+        TakesMany.bind(*[1] * (many if name == "rest" else 0), **named)
 
 
 async def test_the_handle_says_when_the_job_was_there_already() -> None:

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tests.support.proxy import Proxy
+from tests.support.redis_server import as_default
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ async def client(proxy: Proxy) -> AsyncIterator[Client]:
 
 def connect(proxy: Proxy, *, socket_timeout: float = 5) -> Client:
     return redis_asyncio.Redis.from_url(
-        proxy.url, retry=Retry(NoBackoff(), 0), socket_timeout=socket_timeout, single_connection_client=True
+        as_default(proxy.url), retry=Retry(NoBackoff(), 0), socket_timeout=socket_timeout, single_connection_client=True
     )
 
 

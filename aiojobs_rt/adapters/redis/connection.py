@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import hiredis
@@ -95,7 +96,7 @@ async def open_connection(
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
-            "client_name": name or None,
+            "client_name": None,  # below: a user who may not give one is served all the same
             "driver_info": None,
             "decode_responses": False,
             "health_check_interval": 0,
@@ -104,6 +105,10 @@ async def open_connection(
     try:
         async with asyncio.timeout(min(timeout, CONNECT_TIMEOUT)):
             await cast("Any", connection).connect()
+            if name:
+                await write_now(connection, pack(("CLIENT", "SETNAME", name))).drain()
+                with suppress(exceptions.NoPermissionError):
+                    await read_reply(connection)
     except REFUSED as error:
         await drop(connection)
         raise ConfigurationError(f"{display}: {error}") from None
@@ -276,6 +281,11 @@ async def _read(connection: Connection) -> Any:
 def is_no_master(error: Exception) -> bool:
     """Whether an error reply says that this node is a master no longer."""
     return isinstance(error, exceptions.ReadOnlyError) or any(text in str(error) for text in _NO_MASTER)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether an error reply says that the user may not: run a command, reach a key, or do so inside a script."""
+    return isinstance(error, exceptions.NoPermissionError) or "The user executing the script can't" in str(error)
 
 
 def raise_error(reply: object) -> None:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.adapters.redis.embedded import EmbeddedServer
 
-_PASSWORD_IN_QUERY = re.compile(r"([?&](?:sentinel_)?password=)[^&#]*")
+_IN_QUERY = re.compile(r"(?P<name>[?&][^?&=]*=)[^&]*")
 _PASSWORD_FOR_HOST = re.compile(r"^([^:/]+://(?:\[[^\]]*\]|[^:/\[]*):)(?!\d+(?:[,/?#]|$))[^/?#]+")
 _HOST = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\],]+)(?::(?P<port>[0-9]{1,5}))?")
 _MASTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -123,7 +123,7 @@ class Endpoint:
             shown = f"{scheme}://{user.partition(':')[0]}:***@{tail}" if sep else f"***@{tail}"
         else:
             shown = _PASSWORD_FOR_HOST.sub(r"\1***", tail)
-        return _PASSWORD_IN_QUERY.sub(r"\1***", shown)
+        return _IN_QUERY.sub(_without_secret, shown)
 
     def place(self, key: str) -> Hashable:  # noqa: ARG002 - they all are in one place
         """What keys of one node have in common, as far as is known."""
@@ -394,6 +394,11 @@ class ClusterEndpoint(_Several):
             self._stale = True
             raise Away(f"{self.display}: no node holds slot {slot}", sent=False)
         return owner
+
+
+def _without_secret(option: re.Match[str]) -> str:
+    """An option in a URL's query; without its value when it is a password of any kind, however it is spelt."""
+    return f"{option['name']}***" if "pass" in unquote(option[0]).lower() else option[0]
 
 
 def sync_kind(arguments: dict[str, Any]) -> Any:

@@ -298,6 +298,9 @@ class Wrong(Job):
             case "cursor":
                 async for step in self.step("a", start=0):
                     await step.advance({1, 2})
+            case "large":
+                async for step in self.step("a"):
+                    await step.set("x" * 70_000)
             case "start":
                 await self.step("a", nothing, start=object())
             case "count":
@@ -325,6 +328,7 @@ class Wrong(Job):
         ("order", "'b' stands where step 'a' was completed before"),
         ("open", "'c' stands where step 'b' was begun before"),
         ("cursor", "a cursor is a JSON value .* got a set"),
+        ("large", "its cursor takes 70,002 bytes, more than 65,536"),
         ("start", "a cursor is a JSON value .* got a object"),
         ("count", "the cursor is str; begin with start=0"),
         ("over", "'a' is over"),

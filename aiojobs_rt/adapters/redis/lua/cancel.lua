@@ -1,6 +1,7 @@
 -- Cancel: a waiting job goes; a delivered one is marked, and its worker told.
 -- KEYS  index, stream, cancelled, scheduled, retries, parked, recent, stats, errors:<id>, result:<id>
 -- ARGV  id, channel, queue, recent cap
+-- A user who may not read what holds arguments (a producer) notes '?' as the name of the job that goes.
 -- Returns 'gone', 'marked', 'ended' or 'unknown'. First write: ZREM, XDEL or HDEL.
 local index, stream, cancelled, scheduled, retries = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local parked, recent, stats, errors, result = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
@@ -31,16 +32,16 @@ if entry then
     redis.pcall('PUBLISH', channel, 'cancel ' .. queue .. ' ' .. id)
     return 'marked'
   end
-  local found = redis.call('XRANGE', key, entry, entry)[1]
-  job = found and found[2][4] or ''
+  local found = redis.pcall('XRANGE', key, entry, entry)
+  job = found.err and '?' or found[1] and found[1][2][4] or ''
   if redis.call('XDEL', key, entry) == 0 then
     redis.call('HDEL', index, id)
     return 'unknown'
   end
 else
   redis.call('ZREM', place == 'retries' and retries or scheduled, id)
-  local packed = redis.call('HGET', parked, id)
-  job = packed and cmsgpack.unpack(packed)[2] or ''
+  local packed = redis.pcall('HGET', parked, id)
+  job = type(packed) == 'table' and '?' or packed and cmsgpack.unpack(packed)[2] or ''
   redis.call('HDEL', parked, id)
 end
 redis.call('HDEL', index, id)

@@ -3,7 +3,8 @@
 -- ARGV  id
 -- Returns {state, detail}: 'scheduled', 'retries', 'dead', 'queued' or 'running' (detail: the consumer); 'moved' (detail: the queue),
 --         'crossing' (it is on its way there); 'kept' (detail: the result's record), 'ended' (detail: its line in recent), or 'unknown'.
---         Writes nothing.
+--         Writes nothing. A user who may not read what holds arguments (a producer) is told the same, but for a job that is crossing: then any
+--         that crosses here counts as it.
 local index, stream, workers, recent, result, moved, outgoing = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local id = ARGV[1]
 --@include clock
@@ -15,10 +16,14 @@ if not place then
   end
   local target = redis.call('GET', moved)
   if target then
-    for _, line in ipairs(redis.call('XREVRANGE', outgoing, '+', '-', 'COUNT', 1000)) do
+    local lines = redis.pcall('XREVRANGE', outgoing, '+', '-', 'COUNT', 1000)
+    for _, line in ipairs(lines) do
       if line[2][4] == id then
         return {'crossing', target}
       end
+    end
+    if lines.err and redis.call('XLEN', outgoing) > 0 then
+      return {'crossing', target}
     end
     return {'moved', target}
   end
@@ -41,7 +46,10 @@ if not pending.err and pending[1] then
   if tonumber(redis.call('ZSCORE', workers, consumer) or 0) > now then
     return {'running', consumer}
   end
-elseif #redis.call('XRANGE', key, entry, entry) == 0 then
-  return {'unknown', ''}
+else
+  local found = redis.pcall('XRANGE', key, entry, entry)
+  if not found.err and #found == 0 then
+    return {'unknown', ''}
+  end
 end
 return {'queued', ''}
