@@ -135,11 +135,11 @@ async def test_a_row_that_is_gone_is_not_an_outage_of_the_database(engine: Async
         raw = f'{{"customer":"gid://app/Customer/{id_}"}}'.encode()
         assert isinstance(await outcome_of(Greets, raw), Dead)
         with pytest.raises(RecordNotFound):
-            await Greets.arguments().locate(raw)
+            await Greets.signature().locate(raw)
 
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.drop_all)
     assert isinstance(await outcome_of(Greets, b'{"customer":"gid://app/Customer/5"}'), Retried)
     with pytest.raises(DeserializationError, match="locating Customer failed: OperationalError") as caught:
-        await Greets.arguments().locate(b'{"customer":"gid://app/Customer/5"}')
+        await Greets.signature().locate(b'{"customer":"gid://app/Customer/5"}')
     assert not isinstance(caught.value, RecordNotFound)
