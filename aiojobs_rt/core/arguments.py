@@ -7,8 +7,7 @@ One description of perform's signature is compiled when the class is defined, an
 3. `load` reads that object, validates it once, and gives back the arguments of the call.
 
 Only what was given travels: defaults apply at the call. What validation coerced is what travels. Validators run on both
-sides, so a validator has to accept what it returned. Records that travel as references are located by `locate`, which is `load`
-for jobs that have any.
+sides, so a validator has to accept what it returned. `locate` is `load` for jobs that take records by reference.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Arguments:
 
     Attributes:
         required: names of the parameters without a default, in order.
-        plain: whether `load_plain` may be used: there are no positional-only parameters, no *args, no **kwargs and no references.
+        plain: whether `load_plain` may be used: no positional-only parameters, no *args, no **kwargs, no references.
         refers: whether there are references, so that `locate` is to be used.
         load_plain: JSON bytes to the keyword arguments of perform, in one call of pydantic. Raises pydantic_core's
             ValidationError, which `explain` turns into InvalidArguments.
@@ -194,9 +193,8 @@ class Arguments:
         """As `load`, with the records that references stand for.
 
         Raises:
-            InvalidArguments, DeserializationError: as `load` does.
-            RecordNotFound: a record does not exist.
-            DeserializationError: locating one failed.
+            InvalidArguments, DeserializationError: as `load` does, or locating a record failed.
+            RecordNotFound: one does not exist.
         """
         try:
             values = await references.load(self.load_plain, raw)
@@ -215,7 +213,7 @@ class Arguments:
             InvalidArguments: an argument would arrive changed; names the parameter.
         """
         try:
-            arrived = self._load_again(bound, raw)
+            arrived = self._load_again(bound, raw) if self.refers else self.load_plain(raw)
         except ValidationError as error:
             raise InvalidArguments(f"what was sent does not load again: {self.explain(error)}") from None
         for name, value in bound.items():
@@ -228,8 +226,6 @@ class Arguments:
 
     def _load_again(self, bound: dict[str, Any], raw: bytes) -> dict[str, Any]:
         """What `raw` loads as, where the records located are those that were sent."""
-        if not self.refers:
-            return self.load_plain(raw)
         located = references.Located()
         self._to_json(bound, round_trip=True, warnings=False, context=located.records)
         return cast("Callable[..., dict[str, Any]]", self.load_plain)(raw, context=located)
