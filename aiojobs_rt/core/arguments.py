@@ -170,7 +170,7 @@ class Arguments:
 
         Raises:
             InvalidArguments: they are no JSON object, or do not fit perform.
-            DeserializationError: a reference's name is not registered, or it is of another application.
+            DeserializationError: a reference is to what this application does not know.
         """
         try:
             values = self.load_plain(raw)
@@ -259,9 +259,8 @@ class Arguments:
             f": {InvalidArguments.__name__}: "
         )  # of a reference, as pydantic quotes it
         reason = "it holds a lone surrogate, which is no character" if surrogate else said if ours else str(error)
-        return InvalidArguments(
-            f"{self._signature.call}: {self._blame(bound, bool)} can't be written as JSON: {reason}"
-        )
+        guilty = self._blame(bound, bool)
+        return InvalidArguments(f"{self._signature.call}: {guilty} can't be written as JSON: {reason}")
 
     def _blame(self, bound: dict[str, Any], guilty: Callable[[bytes], bool]) -> str:
         """The argument that can't be dumped, or whose JSON is guilty; a message's first words."""
