@@ -42,6 +42,7 @@ from aiojobs_rt.errors import (
 from aiojobs_rt.handle import JobHandle
 from aiojobs_rt.job import Bound, Job, perform_all_later
 from aiojobs_rt.policies import discard_on, exponentially_longer, polynomially_longer, rescue_from, retry_on
+from aiojobs_rt.references import register_reference
 from aiojobs_rt.worker.worker import Worker
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "perform_all_later",
     "polynomially_longer",
     "propagate",
+    "register_reference",
     "rescue_from",
     "retry_on",
     "subscribe",

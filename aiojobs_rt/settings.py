@@ -42,6 +42,9 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(default=SecretStr("redis://localhost:6379/0"), description="where jobs are carried")
     prefix: str = Field(default="aiojobs", pattern=f"^{PREFIX.pattern}$", description="what all keys begin with")
+    app: str = Field(
+        default="app", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="its name in references, gid://app/..."
+    )
     max_payload: int = Field(default=131_072, ge=1, description="largest serialised arguments of a job")
     enqueue_timeout: float = Field(default=10.0, gt=0, description="for how long an enqueue is tried again")
     dead_max_jobs: int = Field(default=10_000, ge=0, description="the dead set's cap")

@@ -2,7 +2,8 @@
 
 1. `resolve` evaluates a function's annotations (`Unresolved` when a name is not defined yet) and puts concrete types in
    the place of a generic job class's type variables.
-2. `refusal` looks at what stands in one annotation and says what is wrong with it, and what to write instead.
+2. `referring` marks the classes that travel as references.
+3. `refusal` looks at what stands in one annotation and says what is wrong with it, and what to write instead.
 
 A class's own fields (of a model, dataclass, TypedDict) are that class's business: they are not looked into.
 """
@@ -10,6 +11,7 @@ A class's own fields (of a model, dataclass, TypedDict) are that class's busines
 from __future__ import annotations
 
 import collections
+import re
 import types
 import typing
 from collections import abc
@@ -31,6 +33,7 @@ from pydantic import (
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import SchemaError
 
+from aiojobs_rt.core.references import Referring, find
 from aiojobs_rt.core.shapes import indistinguishable, unfit_key
 from aiojobs_rt.errors import InvalidJob
 
@@ -38,7 +41,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 # Whoever writes one of these has taken the type's way through JSON into their own hands.
-_CUSTOM = (BeforeValidator, PlainValidator, WrapValidator, PlainSerializer, WrapSerializer, GetPydanticSchema)
+_CUSTOM = (
+    BeforeValidator,
+    PlainValidator,
+    WrapValidator,
+    PlainSerializer,
+    WrapSerializer,
+    GetPydanticSchema,
+    Referring,
+)
+_NO_REFERENCE = (PlainValidator, PlainSerializer, GetPydanticSchema)
+_UNKNOWN_CLASS = re.compile(r"schema for <class '(?:[^']*\.)?([^'.]+)'>")
 
 _INSTEAD: dict[Any, str] = {
     list: "list[int]",
@@ -118,6 +131,11 @@ def substitute(hint: Any, type_arguments: Mapping[Any, Any]) -> Any:
     return typing.cast("Any", origin)[after]
 
 
+def referring(hints: dict[str, Any]) -> dict[str, Any]:
+    """Annotations in which each class that travels as a reference is marked so, however deep it stands."""
+    return {name: _referring(hint, ()) for name, hint in hints.items()}
+
+
 def schema_of(annotation: Any, local_names: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The core schema that pydantic makes of one annotation.
 
@@ -158,16 +176,43 @@ def refusal(annotation: Any, local_names: Mapping[str, Any] | None = None) -> st
 
 def describe(annotation: Any) -> str:
     """An annotation as its author would write it."""
+    if get_origin(annotation) is Annotated and any(isinstance(mark, Referring) for mark in annotation.__metadata__):
+        annotation = get_args(annotation)[0]
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return annotation.__qualname__ if annotation.__module__ != "builtins" else annotation.__name__
     return str(annotation).replace("typing.", "").replace("typing_extensions.", "")
 
 
+def _referring(hint: Any, inside_alias: tuple[Any, ...]) -> Any:
+    origin, before = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and origin is None:
+        return hint if find(hint) is None else Annotated[hint, Referring(hint)]
+    if origin is Literal or hint is JsonValue or hint in inside_alias:
+        return hint
+    if origin is Annotated:
+        if any(isinstance(mark, _NO_REFERENCE) for mark in hint.__metadata__):
+            return hint
+        inner = _referring(before[0], inside_alias)
+        return hint if inner is before[0] else Annotated[(inner, *hint.__metadata__)]
+    alias = _alias_value(hint, origin)
+    if alias is not None:
+        value = _referring(alias, (*inside_alias, hint))
+        return hint if value is alias else value
+    after = tuple(_referring(argument, inside_alias) for argument in before)
+    if all(made is given for made, given in zip(after, before, strict=True)):
+        return hint
+    if origin in (Union, types.UnionType):
+        return Union[after]  # noqa: UP007 - the members are only known now
+    return origin[after]
+
+
 def _no_schema(annotation: Any, error: Exception) -> str:
+    unknown = _UNKNOWN_CLASS.search(str(error))
     detail = str(getattr(error, "message", error)).splitlines()[0].partition(". Set `arbitrary")[0]
     return (
         f"{describe(annotation)} can't travel as JSON ({detail}); use a type that pydantic can serialise, an id to load "
-        "it by, or Annotated[..., PlainSerializer(...), PlainValidator(...)]"
+        f"it by, register_reference({unknown[1] if unknown else '...'}, ...) before the class is defined, or "
+        "Annotated[..., PlainSerializer(...), PlainValidator(...)]"
     )
 
 

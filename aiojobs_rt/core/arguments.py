@@ -7,7 +7,7 @@ One description of perform's signature is compiled when the class is defined, an
 3. `load` reads that object, validates it once, and gives back the arguments of the call.
 
 Only what was given travels: defaults apply at the call. What validation coerced is what travels. Validators run on both
-sides, so a validator has to accept what it returned.
+sides, so a validator has to accept what it returned. `locate` is `load` for jobs that take records by reference.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, SchemaError, ValidationError
 from typing_extensions import TypedDict, Unpack
 
-from aiojobs_rt.core import explanation, wire
-from aiojobs_rt.core.annotations import Unresolved, describe, refusal, resolve, schema_of
+from aiojobs_rt.core import explanation, references, wire
+from aiojobs_rt.core.annotations import Unresolved, describe, referring, refusal, resolve, schema_of
 from aiojobs_rt.core.equality import same
 from aiojobs_rt.core.explanation import details
 from aiojobs_rt.core.signature import Signature
-from aiojobs_rt.errors import InvalidArguments, InvalidJob, PayloadTooLarge
+from aiojobs_rt.errors import DeserializationError, InvalidArguments, InvalidJob, PayloadTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,7 +54,8 @@ class Arguments:
 
     Attributes:
         required: names of the parameters without a default, in order.
-        plain: whether `load_plain` may be used: there are no positional-only parameters, no *args and no **kwargs.
+        plain: whether `load_plain` may be used: no positional-only parameters, no *args, no **kwargs, no references.
+        refers: whether there are references, so that `locate` is to be used.
         load_plain: JSON bytes to the keyword arguments of perform, in one call of pydantic. Raises pydantic_core's
             ValidationError, which `explain` turns into InvalidArguments.
     """
@@ -69,15 +70,18 @@ class Arguments:
         "_validate",
         "load_plain",
         "plain",
+        "refers",
         "required",
     )
 
     required: tuple[str, ...]
     plain: bool
+    refers: bool
     load_plain: Callable[[bytes], dict[str, Any]]
 
     def __init__(self, signature: Signature, schema: Schema) -> None:
         """Use `of`."""
+        schema, self.refers = references.refer(schema, wire.INNER)
         self._signature = signature
         self._schema = schema
         self._positional = signature.positional
@@ -87,7 +91,7 @@ class Arguments:
         serialiser, validator = wire.travelling(schema)
         self._to_json = serialiser.to_json
         self.required = signature.required
-        self.plain = signature.plain
+        self.plain = signature.plain and not self.refers
         self.load_plain = validator.validate_json
 
     @classmethod
@@ -113,7 +117,7 @@ class Arguments:
             Unresolved: an annotation names something that is not defined yet.
             InvalidJob: a parameter has no annotation, or one whose values would not arrive as they were sent.
         """
-        hints = resolve(function, job=job, local_names=local_names, type_arguments=type_arguments)
+        hints = referring(resolve(function, job=job, local_names=local_names, type_arguments=type_arguments))
         parameters = list(inspect.signature(function).parameters.values())
         signature = Signature.of(parameters, call=f"{job}.{function.__name__}()", skip_first=skip_first)
         kept = [parameter for parameter in parameters if parameter.name in signature.names]
@@ -173,10 +177,11 @@ class Arguments:
         return self.dump(self.bind(args, kwargs, most_items=most_items))
 
     def load(self, raw: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """JSON bytes to the positional and keyword arguments of perform.
+        """JSON bytes to the positional and keyword arguments of perform; references stay references.
 
         Raises:
             InvalidArguments: they are no JSON object, or do not fit perform.
+            DeserializationError: a reference is to what this application does not know.
         """
         try:
             values = self.load_plain(raw)
@@ -191,9 +196,22 @@ class Arguments:
         """
         try:
             text = wire.shown(self._schema).to_json(self.load_plain(raw), warnings=False).decode()
-        except (ValidationError, *_UNDUMPABLE):  # never with what they say: it may hold values
+        except (ValidationError, DeserializationError, *_UNDUMPABLE):  # never with what they say: it may hold values
             return "arguments that can't be shown"
         return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+    async def locate(self, raw: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """As `load`, with the records that references stand for.
+
+        Raises:
+            InvalidArguments, DeserializationError: as `load` does, or locating a record failed.
+            RecordNotFound: one does not exist.
+        """
+        try:
+            values = await references.load(self.load_plain, raw)
+        except ValidationError as error:
+            raise self.explain(error) from None
+        return self._signature.to_call(values)
 
     def explain(self, error: ValidationError) -> InvalidArguments:
         """What `load_plain` raised, in this package's terms; never with the values."""
@@ -206,7 +224,7 @@ class Arguments:
             InvalidArguments: an argument would arrive changed; names the parameter.
         """
         try:
-            arrived = self.load_plain(raw)
+            arrived = self._load_again(bound, raw) if self.refers else self.load_plain(raw)
         except ValidationError as error:
             raise InvalidArguments(f"what was sent does not load again: {self.explain(error)}") from None
         for name, value in bound.items():
@@ -216,6 +234,12 @@ class Arguments:
                     f"{describe(type(value))} arrives as {_arrived(value, arrived.get(name))}; annotate its exact type, or "
                     "give the type a serialiser and a validator that agree"
                 )
+
+    def _load_again(self, bound: dict[str, Any], raw: bytes) -> dict[str, Any]:
+        """What `raw` loads as, where the records located are those that were sent."""
+        located = references.Located()
+        self._to_json(bound, round_trip=True, warnings=False, context=located.records)
+        return cast("Callable[..., dict[str, Any]]", self.load_plain)(raw, context=located)
 
     def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if not kwargs and len(args) <= len(self._positional):
@@ -251,10 +275,12 @@ class Arguments:
 
     def _undumpable(self, bound: dict[str, Any], error: Exception) -> InvalidArguments:
         surrogate = isinstance(error, UnicodeError) or "surrogate" in str(error)
-        reason = "it holds a lone surrogate, which is no character" if surrogate else str(error)
-        return InvalidArguments(
-            f"{self._signature.call}: {self._blame(bound, bool)} can't be written as JSON: {reason}"
-        )
+        _, ours, said = str(error).partition(
+            f": {InvalidArguments.__name__}: "
+        )  # of a reference, as pydantic quotes it
+        reason = "it holds a lone surrogate, which is no character" if surrogate else said if ours else str(error)
+        guilty = self._blame(bound, bool)
+        return InvalidArguments(f"{self._signature.call}: {guilty} can't be written as JSON: {reason}")
 
     def _blame(self, bound: dict[str, Any], guilty: Callable[[bytes], bool]) -> str:
         """The argument that can't be dumped, or whose JSON is guilty; a message's first words."""

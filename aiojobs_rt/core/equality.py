@@ -10,14 +10,18 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from aiojobs_rt.core.references import find, text_of
+
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are of one type and equal, and so is everything they hold; nan equals nan.
+    """Whether two values are of one type and equal, and so is everything they hold; nan equals nan, and records of one id are equal.
 
     What defines no equality of its own is compared by its attributes.
     """
     if one is other:
         return True
+    if find(type(one)) is not None and find(type(other)) is not None:
+        return text_of(one) == text_of(other)
     if type(one) is not type(other):
         return False
     if isinstance(one, (list, tuple, deque)):

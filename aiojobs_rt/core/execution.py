@@ -1,7 +1,7 @@
 """One run of a job: a message in, an outcome out, with no I/O of its own. The same for every adapter.
 
 1. The class is looked up by the message's name; a job that expired is discarded. The context that travelled with it is set.
-2. The arguments are loaded from their bytes, inside the scope of the job's policies.
+2. The arguments are loaded from their bytes, and the records that they refer to located, inside the scope of the job's policies.
 3. `perform` runs, inside its callbacks.
 4. What it returned, or raised, becomes an `Outcome`.
 
@@ -127,12 +127,15 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
         if job_class.log_arguments:
             logger.info(BEGINS, message.id, message.job, arguments.show(message.args))
         if job_class._hooks is not None:  # noqa: SLF001 - compiled with the class
-            job._given = positional, named = arguments.load(message.args)  # noqa: SLF001 - as above
+            raw = message.args
+            positional, named = await arguments.locate(raw) if arguments.refers else arguments.load(raw)
+            job._given = positional, named  # noqa: SLF001 - as above
             value = await run_chain(job_class._hooks.perform, job, partial(job.perform, *positional, **named))  # noqa: SLF001 - as above
         elif arguments.plain:
             value = await job.perform(**arguments.load_plain(message.args))
         else:
-            positional, named = arguments.load(message.args)
+            raw = message.args
+            positional, named = await arguments.locate(raw) if arguments.refers else arguments.load(raw)
             value = await job.perform(*positional, **named)
         keep_ms = options.keep_ms if not message.options else message.options.get("keep_result", options.keep_ms)
         if not keep_ms:
@@ -172,8 +175,9 @@ async def _perform_now(job_class: type[Job], message: JobMessage) -> Any:
     try:
         if job_class.log_arguments:
             logger.info(BEGINS, message.id, message.job, job_class.signature().show(message.args))
-        positional, named = job_class.signature().load(message.args)
+        arguments, raw = job_class.signature(), message.args
         async with asyncio.timeout(timeout_ms / 1000 if timeout_ms else None) as limit:
+            positional, named = await arguments.locate(raw) if arguments.refers else arguments.load(raw)
             if job_class._hooks is None:  # noqa: SLF001 - compiled with the class
                 return await job.perform(*positional, **named)
             job._given = positional, named  # noqa: SLF001 - this is where a job gets them

@@ -12,6 +12,8 @@ from enum import Enum
 from itertools import combinations
 from typing import Any
 
+from aiojobs_rt.core.references import is_reference
+
 Schema = dict[str, Any]
 
 _SCALARS = {
@@ -28,7 +30,7 @@ _ARRAYS = {"list", "tuple", "set", "frozenset", "deque", "generator", "named-tup
 _MAPS = {"dict", "ordered-dict", "default-dict", "counter", "mapping"}
 _CLASSES = {"model", "dataclass", "typed-dict"}
 # Their texts never look alike. A time looks like a timedelta, and anything like a str.
-_APART = {"date", "datetime", "timedelta", "uuid"}
+_APART = {"date", "datetime", "timedelta", "uuid", "reference"}
 # These never take a word for one of theirs, unless it has a digit or is one of the few they know.
 _NUMERIC = _APART | {"bool", "int", "float", "decimal", "time", "complex", "fraction"}
 _NUMBER_LIKE = re.compile(r"[0-9]|^[+-]?(nan|inf|infinity|true|false|[tfyn]|yes|no|on|off|)$", re.IGNORECASE)
@@ -89,6 +91,8 @@ def _shapes(schema: Schema, definitions: dict[str, Schema]) -> list[Shape]:
         return _shapes(schema["schema"], known)
     if kind == "definition-ref":
         return _shapes(definitions.get(schema["schema_ref"], {"type": _UNKNOWN}), {})
+    if is_reference(schema):
+        return [Shape("string", "reference")]
     serialiser = schema.get("serialization")
     if serialiser is not None:
         return _serialised(schema, serialiser, definitions)

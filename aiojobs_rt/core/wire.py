@@ -43,7 +43,7 @@ _TRAVELLING: dict[str, Any] = {
 }
 
 # The keys under which a core schema holds further ones; what stands under others is a user's (defaults, metadata).
-_INNER = (
+INNER = (
     "schema",
     "items_schema",
     "keys_schema",
@@ -91,7 +91,7 @@ def open_ended(schema: Any) -> bool:
     kind = schema.get("type")
     if not isinstance(kind, str):
         return any(map(open_ended, schema.values()))
-    return kind in {"definition-ref", "any"} or any(open_ended(schema[key]) for key in _INNER if key in schema)
+    return kind in {"definition-ref", "any"} or any(open_ended(schema[key]) for key in INNER if key in schema)
 
 
 def holding_many(schema: Schema) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ def _adapted(schema: Any, config: dict[str, Any], *, travelling: bool) -> Any:
     keys = copied.get("keys_schema")
     if keys is not None and keys["type"] == "str":
         copied["keys_schema"] = {"min_length": 0, **keys}
-    for key in _INNER:
+    for key in INNER:
         if key in copied:
             copied[key] = _adapted(copied[key], config, travelling=travelling)
     return copied

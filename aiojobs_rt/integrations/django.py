@@ -1,4 +1,4 @@
-"""Django: jobs that are enqueued when a transaction commits.
+"""Django: jobs that are enqueued when a transaction commits, and models as their arguments.
 
     from aiojobs_rt.integrations.django import enqueue_after_commit
 
@@ -12,11 +12,19 @@ the models are, and enqueues through `aiojobs_rt.blocking`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from asgiref.sync import sync_to_async
+from django import db
+from django.apps import apps
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from aiojobs_rt import blocking
+from aiojobs_rt.core.references import Reference, register
+from aiojobs_rt.errors import InvalidArguments
+from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
     from aiojobs_rt.enqueue import Bound
@@ -50,3 +58,56 @@ def enqueue_after_commit(job: Bound[R], *, using: str | None = None, robust: boo
 
     transaction.on_commit(enqueue, using=using, robust=robust)
     return job.handle()
+
+
+def register_models(*models: type[Any], using: str | None = None) -> None:
+    """Let Django's models be arguments of jobs: see `register_reference`. They travel as `gid://app/shop.Order/42`.
+
+    Called when the apps are ready, and before the jobs that take them are defined. Records are loaded through `_base_manager`, in a thread,
+    those of one class that a job takes by one query.
+
+    Args:
+        models: the models; default: all of the project.
+        using: the alias of the database that they are loaded from; default: what the routers say.
+
+    Raises:
+        ConfigurationError: another class is registered by the name of a model.
+    """
+    for model in models or apps.get_models():
+        found = _Model(model, using)
+        register(Reference(model, model._meta.label, _app, found.identify, None, found.locate_many, str))  # noqa: SLF001 - Django's public name
+
+
+class _Model:
+    """One model."""
+
+    def __init__(self, model: type[Any], using: str | None) -> None:
+        self._model: Any = model
+        self._using = using
+
+    def identify(self, record: Any) -> str:
+        """The primary key as text, as Django's serialisers write it."""
+        key = record.pk
+        if key is None or (isinstance(key, tuple) and None in key):
+            raise InvalidArguments(f"the {self._model.__name__} has no primary key yet: save it first")
+        return str(self._model._meta.pk.value_to_string(record))  # noqa: SLF001 - Django's public name
+
+    async def locate_many(self, ids: list[str]) -> dict[str, Any]:
+        """The records by id; one query."""
+        return await sync_to_async(self._load)(ids)
+
+    def _load(self, ids: list[str]) -> dict[str, Any]:
+        keys: dict[str, Any] = {}
+        for id_ in ids:
+            with suppress(ValidationError):  # no record can have it
+                keys[id_] = self._model._meta.pk.to_python(id_)  # noqa: SLF001 - Django's public name
+        db.close_old_connections()
+        try:
+            found = self._model._base_manager.using(self._using).in_bulk(list(keys.values()))  # noqa: SLF001 - Django's public name
+        finally:
+            db.close_old_connections()
+        return {id_: found.get(key) for id_, key in keys.items()}
+
+
+def _app() -> str:
+    return settings().app

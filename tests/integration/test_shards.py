@@ -143,7 +143,7 @@ def test_shards_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_enqueue_waits_for_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
-    with RedisServer() as master, RedisServer(arguments=("--replicaof", f"127.0.0.1 {master.port}")) as replica:
+    with RedisServer() as master, RedisServer(arguments=("--replicaof", "127.0.0.1", str(master.port))) as replica:
         with master.client() as client:
             wait_for(lambda: _online(client) == 1, timeout=15, what="the replica")
         async with RedisAdapter(master.url, wait_replicas=1, wait_timeout=0.2) as adapter:

@@ -1,0 +1,145 @@
+"""Rows as arguments: their primary keys travel, and fresh detached objects arrive by one SELECT per class."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import date
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import event, inspect
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from aiojobs_rt import DeserializationError, InvalidArguments, Job, RecordNotFound
+from aiojobs_rt.core import references
+from aiojobs_rt.core.outcome import SUCCEEDED, Dead, Retried
+from aiojobs_rt.integrations.sqlalchemy import register_models
+from tests.support.recording import outcome_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterator
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+pytestmark = pytest.mark.acceptance(31, 32)
+
+GOT: list[Any] = []
+
+
+class Base(DeclarativeBase): ...
+
+
+class Customer(Base):
+    __tablename__ = "customers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    kind: Mapped[str] = mapped_column(default="customer")
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "customer"}  # noqa: RUF012 - SQLAlchemy's
+
+
+class Company(Customer):
+    vat: Mapped[str | None]
+    __mapper_args__ = {"polymorphic_identity": "company"}  # noqa: RUF012 - SQLAlchemy's
+
+
+class Price(Base):
+    __tablename__ = "prices"
+
+    item: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[date] = mapped_column(primary_key=True)
+    cents: Mapped[int]
+
+
+class Token(Base):
+    __tablename__ = "tokens"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/shop.db")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def registered(engine: AsyncEngine) -> Iterator[None]:
+    GOT.clear()
+    by_name, by_class = dict(references._by_name), dict(references._by_class)
+    register_models(Base, async_sessionmaker(engine))
+    yield
+    references._by_name.clear()
+    references._by_class.clear()
+    references._by_name.update(by_name)
+    references._by_class.update(by_class)
+
+
+@contextmanager
+def selects(engine: AsyncEngine) -> Generator[list[str]]:
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        seen.append(statement)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine.sync_engine, "before_cursor_execute", note)
+
+
+async def test_rows_arrive_fresh_and_detached_by_one_select_per_class(engine: AsyncEngine) -> None:
+    class Bills(Job):
+        async def perform(self, customers: list[Customer], price: Price, token: Token) -> None:
+            GOT.append((customers, price, token))
+
+    token_id = uuid4()
+    async with AsyncSession(engine) as session:
+        customers = [Customer(name="ada"), Company(name="acme", vat="7")]
+        rows = [*customers, Price(item="a/b %", since=date(2026, 1, 2), cents=5), Token(id=token_id)]
+        session.add_all(rows)
+        with pytest.raises(InvalidArguments, match="the Customer has no primary key yet: flush its session first"):
+            Bills.bind(customers, rows[2], rows[3])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        await session.commit()
+        raw = Bills.bind(customers, rows[2], rows[3]).args  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        customers[0].name = "ada lovelace"
+        await session.commit()
+
+    assert raw.decode() == (
+        '{"customers":["gid://app/Customer/1","gid://app/Company/2"],'
+        f'"price":"gid://app/Price/a%252Fb%2520%2525/2026-01-02","token":"gid://app/Token/{token_id}"}}'
+    )
+    with selects(engine) as seen:
+        assert await outcome_of(Bills, raw) is SUCCEEDED
+    ((ada, acme), price, token) = GOT[0]
+    assert (ada.name, type(acme), acme.vat, price.cents, token.id) == ("ada lovelace", Company, "7", 5, token_id)
+    assert all(inspect(row).detached for row in (ada, acme, price, token))
+    assert len(seen) == 4
+
+    raw = Bills.bind([ada, ada], price, token).args
+    with selects(engine) as seen:
+        assert await outcome_of(Bills, raw) is SUCCEEDED
+    assert len(seen) == 3
+
+
+async def test_a_row_that_is_gone_is_not_an_outage_of_the_database(engine: AsyncEngine) -> None:
+    class Greets(Job):
+        async def perform(self, customer: Customer) -> None: ...
+
+    for id_ in ("5", "no-number", "1/2"):
+        raw = f'{{"customer":"gid://app/Customer/{id_}"}}'.encode()
+        assert isinstance(await outcome_of(Greets, raw), Dead)
+        with pytest.raises(RecordNotFound):
+            await Greets.signature().locate(raw)
+
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
+    assert isinstance(await outcome_of(Greets, b'{"customer":"gid://app/Customer/5"}'), Retried)
+    with pytest.raises(DeserializationError, match="locating Customer failed: OperationalError") as caught:
+        await Greets.signature().locate(b'{"customer":"gid://app/Customer/5"}')
+    assert not isinstance(caught.value, RecordNotFound)
