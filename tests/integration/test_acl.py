@@ -17,7 +17,7 @@ from aiojobs_rt import JobCancelled, JobFailed, RedisAdapter, perform_all_later
 from aiojobs_rt.adapters.redis import scripts
 from aiojobs_rt.admin import Admin, examine
 from tests.support import acl
-from tests.support.jobs import Echo, Fails, FaultJob, Flaky, Gated, Moves, Nap
+from tests.support.jobs import Fails, FaultEcho, FaultJob, FlakyTwice, Gated, Moves, Nap
 from tests.support.outcomes import all_are, becomes
 from tests.support.redis_server import NO_RETRY, RedisServer, binaries
 from tests.support.waiting import wait_until
@@ -96,7 +96,7 @@ async def test_a_producer_enqueues_asks_waits_and_cancels(fleet: Fleet, tmp_path
     running, dies, echo = (
         await Gated.set(keep_result=60).perform_later(str(gate)),
         await Fails.set(keep_result=60).perform_later("error"),
-        await Echo.perform_later("hello"),
+        await FaultEcho.perform_later("hello"),
     )
     assert await echo.result(timeout=10) == "hello"
     with pytest.raises(JobFailed):
@@ -110,8 +110,8 @@ async def test_a_producer_enqueues_asks_waits_and_cancels(fleet: Fleet, tmp_path
 
 async def test_a_worker_runs_retries_moves_and_buries_jobs(fleet: Fleet) -> None:
     first = await fleet.start(queues=["default", "low"], lease=1)
-    flaky, moves = await Flaky.perform_later(), await Moves.perform_later()
-    later = await Echo.set(wait=0.3, priority=3).perform_later("later")
+    flaky, moves = await FlakyTwice.perform_later(), await Moves.perform_later()
+    later = await FaultEcho.set(wait=0.3, priority=3).perform_later("later")
     dead = await Fails.perform_later("error")
     with fleet.client() as client:
         client.xadd(KEY + "stream", {"rubbish": "1"})
@@ -225,7 +225,7 @@ async def test_a_producer_reads_no_arguments(guarded: Guarded, fleet: Fleet) -> 
     if not guarded.selective:
         pytest.skip("on Redis 6.2 a user has the same commands for all keys")
     for wait, priority in ((None, 0), (3600, 0), (None, 5)):
-        await Echo.set(wait=wait, priority=priority).perform_later(SECRET_ARGUMENT)
+        await FaultEcho.set(wait=wait, priority=priority).perform_later(SECRET_ARGUMENT)
     with guarded.default() as client:
         (scheduled,) = client.zrange(KEY + "scheduled", 0, -1)
         assert SECRET_ARGUMENT.encode() in (client.hget(KEY + "parked", scheduled) or b"")
