@@ -27,6 +27,16 @@ NODE_TIMEOUT_MS = 500
 SLOTS = 16_384
 
 
+def _look_often(port: int) -> bool:
+    """Have a Sentinel look at its servers twice a second; False while it does not listen yet."""
+    with redis.Redis(port=port, retry=NO_RETRY, socket_timeout=5) as client:
+        try:
+            client.execute_command("SENTINEL", "DEBUG", "INFO-PERIOD", "500")
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+    return True
+
+
 class SentinelSetup:
     """A master, a replica, and three Sentinels that fail over after half a second."""
 
@@ -61,8 +71,7 @@ class SentinelSetup:
                 self._start_sentinel(folder / f"{port}.conf", port, master.port)
             if chosen_binary().version >= (7, 0):  # they look at a restarted server every 10 s otherwise
                 for port in self.sentinels:
-                    with redis.Redis(port=port, retry=NO_RETRY, socket_timeout=5) as client:
-                        client.execute_command("SENTINEL", "DEBUG", "INFO-PERIOD", "500")
+                    wait_for(functools.partial(_look_often, port), what="a Sentinel's first answer")
             wait_for(self._ready, what="the Sentinels to know each other and the replica")
             self._stack = stack.pop_all()
         return self
