@@ -132,8 +132,8 @@ class Heartbeat:
             except Exception:
                 # without this thread the worker would lose its leases, one after the other
                 logger.exception("the heartbeat failed; it goes on")
-        for client in self._clients.values():
-            client.close()
+        for place in list(self._clients):
+            self._disconnect(place)
 
     # -- leases ----------------------------------------------------------------------------------
 
@@ -206,12 +206,11 @@ class Heartbeat:
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,
                 driver_info=None,
+                redis_connect_func=_greet,
             )
             client = self._clients[place] = Redis(
                 connection_pool=ConnectionPool(connection_class=kind, max_connections=1, **arguments)
             )
-            with suppress(exceptions.NoPermissionError):  # a user who may not give a name is served all the same
-                client.client_setname("aiojobs_rt:heartbeat")
         return client
 
     def _disconnect(self, place: Hashable) -> None:
@@ -314,6 +313,18 @@ class Heartbeat:
             arguments,
         )  # fmt: skip
         self._loop.call_soon_threadsafe(_let_go, deliveries)
+
+
+def _greet(connection: Any) -> None:
+    """Make a new connection ready, and name it; a user who may not is served all the same.
+
+    The name is asked for here and not later: its answer takes what TLS sends after the handshake with it, which redis-py's pool would take for
+    a reply that nobody has read, and refuse the connection.
+    """
+    connection.on_connect()
+    connection.send_command("CLIENT", "SETNAME", "aiojobs_rt:heartbeat")
+    with suppress(exceptions.NoPermissionError):
+        connection.read_response()
 
 
 def _let_go(deliveries: list[Delivery]) -> None:

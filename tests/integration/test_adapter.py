@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import trustme
 from pydantic import TypeAdapter
 
 from aiojobs_rt import Job, JobHandle, RedisAdapter
@@ -22,7 +21,7 @@ from aiojobs_rt.core.message import new_job_id
 from aiojobs_rt.errors import ConfigurationError, EnqueueError, JobCancelled, JobFailed, ResultNotKept
 from tests.support.proxy import Proxy
 from tests.support.raw_queue import KEPT, RawQueue, dead, released, retried, snoozed, succeeded
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for, wait_until
 
 if TYPE_CHECKING:
@@ -175,34 +174,6 @@ async def use(url: str) -> None:
 
 async def test_by_unix_socket(queue: RawQueue, redis_server: RedisServer) -> None:
     await use(redis_server.unix_url)
-
-
-async def test_by_tls_with_verification(tmp_path: Path, queue: RawQueue) -> None:
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    port = free_port()
-    server = RedisServer(
-        arguments=[
-            "--tls-port", str(port), "--tls-cert-file", f"{tmp_path}/cert.pem", "--tls-key-file", f"{tmp_path}/key.pem",
-            "--tls-ca-cert-file", f"{tmp_path}/ca.pem", "--tls-auth-clients", "no",
-        ]
-    )  # fmt: skip
-    try:
-        server.__enter__()
-    except RuntimeError as error:
-        if "tls" in str(error).lower():
-            pytest.skip(f"{server.binary.path} is built without TLS")
-        raise
-    try:
-        await use(f"rediss://localhost:{port}/0?ssl_ca_certs={tmp_path}/ca.pem")
-        for url in (f"rediss://localhost:{port}/0", f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/ca.pem"):
-            with pytest.raises(EnqueueError, match=r"certificate verify failed|CERTIFICATE_VERIFY"):
-                await use(url)  # an authority that nobody knows; another name
-    finally:
-        server.__exit__()
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ async def open_connection(
         raise Away(f"{display}: {error}", sent=False) from None
     except (TimeoutError, *AWAY) as error:
         await drop(connection)
-        raise Away(f"{display}: {error or 'no answer'}", sent=False) from None
+        raise Away(f"{display}: {str(error) or 'no answer'}", sent=False) from None
     except BaseException:
         await drop(connection)
         raise
