@@ -24,6 +24,7 @@ from aiojobs_rt.worker.heartbeat import Heartbeat
 from aiojobs_rt.worker.state import WorkerState
 from tests.support.jobs import FaultEcho, FaultJob, Gated
 from tests.support.redis_server import NO_RETRY, RedisServer, binaries, free_port
+from tests.support.replicated import cluster_port
 from tests.support.waiting import wait_for, wait_until
 from tests.support.worker_process import Fleet
 
@@ -66,7 +67,7 @@ class TlsServer(RedisServer):
     """A server that listens by TLS only; tests look into it by its unix socket."""
 
     def __init__(self, certificates: Certificates, more: tuple[str, ...], *, clients: str, name: str) -> None:
-        self.tls_port = free_port()
+        self.tls_port = cluster_port() if "--cluster-enabled" in more else free_port()
         self.authority = certificates.folder / "ca.pem"
         own = certificates.arguments(clients=clients, name=name)
         super().__init__(arguments=["--port", "0", "--tls-port", str(self.tls_port), *own, *more])

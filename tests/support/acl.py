@@ -34,6 +34,11 @@ def suite_rules() -> list[str]:
     return ["on", f">{PASSWORD}", "resetchannels", "~aiojobs:*", "&aiojobs:*", *sorted(commands | REPLICATED)]
 
 
+def as_default(url: str) -> str:
+    """The URL of a private server for a test's own client, which may do everything."""
+    return url.replace(f"//{SUITE}:{PASSWORD}@", "//")
+
+
 def commands_of(rules: list[str]) -> set[str]:
     """The commands that rules grant, those in selectors too."""
     return {rule.strip("()")[1:] for rule in rules if rule.strip("()").startswith("+")}

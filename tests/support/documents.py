@@ -31,7 +31,7 @@ from aiojobs_rt import RedisAdapter, Worker
 from aiojobs_rt.adapters.default import default_adapter
 from aiojobs_rt.core import registry
 from aiojobs_rt.settings import settings
-from tests.support.redis_server import as_default
+from tests.support.acl import as_default
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

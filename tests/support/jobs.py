@@ -14,8 +14,8 @@ import redis
 
 from aiojobs_rt import Job, discard_on, retry_on
 from aiojobs_rt.worker.settler import Settler
+from tests.support.acl import as_default
 from tests.support.ledger import Ledger
-from tests.support.redis_server import as_default
 
 if TYPE_CHECKING:
     from tests.support.ledger import Event

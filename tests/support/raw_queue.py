@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError
 
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys
 from aiojobs_rt.adapters.redis.scripts import script
-from tests.support.redis_server import as_default
+from tests.support.acl import as_default
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from aiojobs_rt.adapters.redis.embedded import binary_version, find_binaries
-from tests.support.acl import PASSWORD, SUITE, suite_rules
+from tests.support.acl import PASSWORD, SUITE, as_default, suite_rules
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -224,11 +224,6 @@ class RedisServer:
 def url_of(port: int) -> str:
     """The URL of a private server, or of a proxy before one."""
     return f"redis://{CREDENTIALS}127.0.0.1:{port}/0"
-
-
-def as_default(url: str) -> str:
-    """The URL of a private server for a test's own client, which may do everything."""
-    return url.replace(f"//{SUITE}:{PASSWORD}@", "//")
 
 
 def free_port() -> int:

@@ -156,7 +156,7 @@ class ClusterSetup:
         with contextlib.ExitStack() as stack:
             for _ in range(6):
                 server = RedisServer(appendonly=True, arguments=_CLUSTER)
-                server.port = _cluster_port()
+                server.port = cluster_port()
                 self.servers.append(stack.enter_context(server))
             self._join()
             self._stack = stack.pop_all()
@@ -235,7 +235,7 @@ _CLUSTER = (
 )  # fmt: skip
 
 
-def _cluster_port() -> int:
+def cluster_port() -> int:
     """A free port whose neighbour 10,000 higher, for the nodes among themselves, is free too."""
     while True:
         port = random.randrange(11_000, 22_000)
@@ -268,4 +268,4 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-__all__ = ["DOWN_AFTER_MS", "ClusterSetup", "SentinelSetup"]
+__all__ = ["DOWN_AFTER_MS", "ClusterSetup", "SentinelSetup", "cluster_port"]

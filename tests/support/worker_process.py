@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from tests.support.acl import as_default
 from tests.support.ledger import Ledger
-from tests.support.redis_server import as_default
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

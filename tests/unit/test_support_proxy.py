@@ -14,8 +14,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from tests.support.acl import as_default
 from tests.support.proxy import Proxy
-from tests.support.redis_server import as_default
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
