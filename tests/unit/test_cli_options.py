@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from aiojobs_rt import Job
-from aiojobs_rt.adapters.redis.endpoint import Endpoint
+from aiojobs_rt.adapters.redis.endpoint import Endpoint, endpoint_of
 from aiojobs_rt.cli import logs
 from aiojobs_rt.cli.app import app
 from aiojobs_rt.cli.enqueue import _by_name
@@ -135,6 +135,13 @@ def test_no_password_is_shown_however_wrong_its_url(url: str, environment: pytes
         assert result.exit_code == 1
         assert "hunter2" not in result.output
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "unix"])
+def test_an_option_that_does_not_exist_is_refused_by_its_name(scheme: str) -> None:
+    with pytest.raises(ConfigurationError, match="there is no option 'passwort'") as raised:
+        endpoint_of(f"{scheme}://h/?passwort=hunter2")
+    assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
-from redis.asyncio.connection import parse_url
 from redis.backoff import NoBackoff
 from redis.connection import Connection as SyncConnection
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.crc import key_slot
-from redis.exceptions import AskError, MovedError
+from redis.exceptions import AskError, MovedError, RedisError
 from redis.retry import Retry
 
 from aiojobs_rt.adapters.redis.connection import (
@@ -48,8 +48,6 @@ from aiojobs_rt.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
-
-    from redis.asyncio.connection import Connection
 
     from aiojobs_rt.adapters.redis.embedded import EmbeddedServer
 
@@ -168,11 +166,22 @@ class Endpoint:
                 f"{self.display}: what stands after the host's slash must be the number of a database"
             )
         try:
-            return dict(parse_url(url))
+            arguments = dict(parse_url(url))
+            kind: Any = arguments.get("connection_class", Connection)
+            kind(
+                **{name: value for name, value in arguments.items() if name != "connection_class"}
+            )  # it connects to nothing
         except ValueError as error:
             # urllib quotes what stands where the port should, which may be a password
             reason = "what stands after the host's colon is no port" if "Port could not" in str(error) else error
             raise ConfigurationError(f"{self.display}: {reason}") from None
+        except (TypeError, RedisError) as error:
+            unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            raise ConfigurationError(
+                f"{self.display}: {f'there is no option {unknown[1]!r}' if unknown else error}"
+            ) from None
+        else:
+            return arguments
 
 
 class _Several(Endpoint):
