@@ -117,6 +117,7 @@ class Bound(Generic[R_co]):
             self.priority,
             self.delay_ms,
             self.due_ms,
+            placed=bool(self.id),
         )
 
     def _due_for_expiry(self) -> Mapping[str, int]:
@@ -146,7 +147,8 @@ async def deliver(bound: Bound[R_co]) -> JobHandle[R_co]:
 
 async def _deliver_within(chain: tuple[Hook, ...], bound: Bound[R_co]) -> JobHandle[R_co]:
     """Enqueue one job inside its callbacks."""
-    if not bound.id:
+    placed = bool(bound.id)
+    if not placed:
         bound = replace(bound, id=new_job_id(bound.queue))  # its context is that of its callbacks
     adapter = adapter_of(bound.job)
     message = JobMessage(
@@ -158,7 +160,9 @@ async def _deliver_within(chain: tuple[Hook, ...], bound: Bound[R_co]) -> JobHan
 
     async def enqueue() -> bool:
         envelope = bound.envelope()
+        envelope.placed = placed
         (enqueued,) = await adapter.enqueue((envelope,))
+        message.id = envelope.id  # a sharded queue has given it its shard
         if enqueued and events.subscribed:
             _tell(envelope)
         return enqueued
@@ -168,7 +172,7 @@ async def _deliver_within(chain: tuple[Hook, ...], bound: Bound[R_co]) -> JobHan
     except Halted as halted:
         logger.info("job %s (%s) is not enqueued: %s", bound.id, bound.job.name, halted)
         enqueued = False
-    return JobHandle(bound.id, adapter=adapter, load=bound.job.result().load, enqueued=bool(enqueued))
+    return JobHandle(message.id, adapter=adapter, load=bound.job.result().load, enqueued=bool(enqueued))
 
 
 async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta | None = None) -> list[JobHandle[Any]]:

@@ -35,6 +35,7 @@ class Envelope:
         priority: lower runs first.
         delay_ms: due so long from now.
         due_ms: due at this instant (ms since the epoch) instead; 0: `delay_ms` says.
+        placed: its id is known to somebody: it keeps it, and so its shard.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Envelope:
     priority: int = 0
     delay_ms: int = 0
     due_ms: int = 0
+    placed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def plain(redis_url: str) -> Iterator[RawQueue]:
         yield queue
 
 
-def envelope(queue: str = "q", **options: int) -> Envelope:
+def envelope(queue: str = "q", **options: Any) -> Envelope:
     return Envelope(new_job_id(queue), queue, "Job", b"{}", b"}", **options)
 
 

@@ -70,10 +70,13 @@ class Shards:
         return parts_of(queue, self._counts.get(queue, 1))
 
     def spread(self, envelopes: Sequence[Envelope]) -> None:
-        """Give each job of a sharded queue its shard: call by call in turn, and what is enqueued together in even runs."""
+        """Give each job of a sharded queue its shard: call by call in turn, and what is enqueued together in even runs.
+
+        One whose id was told before, by a handle, stays on the queue itself.
+        """
         by_queue: dict[str, list[Envelope]] = {}
         for envelope in envelopes:
-            if envelope.queue in self._counts and home_of(envelope.id) == envelope.queue:
+            if envelope.queue in self._counts and not envelope.placed and home_of(envelope.id) == envelope.queue:
                 by_queue.setdefault(envelope.queue, []).append(envelope)
         for queue, group in by_queue.items():
             count = self._counts[queue]
