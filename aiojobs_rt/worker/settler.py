@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.settler")
 
 TOO_MUCH_UNSETTLED = 5_000
-MAX_SETTLED = 500
-"""Jobs of one call at most: while Redis works on them, it answers nobody."""
 REPORT_AGAIN = 5.0
 LOST = b"0"
 """In settle.lua's answer, the mark of a job that was not this worker's any more; an empty answer: none was lost."""
@@ -241,7 +239,7 @@ class _Queue:
         self._lost = 0
         self._reported_at = -REPORT_AGAIN
         self.wire = Wires(state.adapter.endpoint, "aiojobs_rt:settle").of(served.name)
-        self.batcher: Batcher[Settlement] = Batcher(self._send, max_jobs=MAX_SETTLED)
+        self.batcher: Batcher[Settlement] = Batcher(self._send)
 
     def retry_kept(self) -> None:
         self._report_lost()

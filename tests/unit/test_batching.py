@@ -170,15 +170,6 @@ async def test_a_cancelled_caller_takes_nothing_down_with_it() -> None:
     assert await asyncio.gather(*callers[1:]) == [10, 20]
 
 
-async def test_a_batch_holds_no_more_than_its_user_allows_but_one_item_is_never_divided() -> None:
-    line = Line()
-    batcher: Batcher[Item] = Batcher(line.send, max_jobs=3)
-
-    await asyncio.gather(*(batcher.put(Item(n)) for n in range(5)), batcher.put(Item(5, jobs=7)))
-
-    assert line.sent == [[0, 1, 2], [3, 4], [5]]
-
-
 async def test_the_sender_has_nothing_of_the_context_that_brought_the_first_item() -> None:
     """What it logs would name that caller's job."""
     seen: list[str] = []

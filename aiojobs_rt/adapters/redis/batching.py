@@ -44,12 +44,10 @@ class Batcher(Generic[T]):
     Args:
         send: sends a batch and returns one answer per item, in order; None when nobody waits for answers. An answer that is an exception
             is raised to its caller, what `send` raises to every caller of the batch.
-        max_jobs: how many jobs a batch holds at most, unless one item alone holds more: while a script works on them, Redis answers nobody.
     """
 
-    def __init__(self, send: Callable[[list[T]], Awaitable[Sequence[Any] | None]], *, max_jobs: int = MAX_JOBS) -> None:
+    def __init__(self, send: Callable[[list[T]], Awaitable[Sequence[Any] | None]]) -> None:
         self._send = send
-        self._max_jobs = max_jobs
         self._waiting: deque[T] = deque()
         self._sender: asyncio.Task[None] | None = None
 
@@ -121,7 +119,7 @@ class Batcher(Generic[T]):
             item = waiting[0]
             jobs += item.jobs
             size += item.size
-            if items and (jobs > self._max_jobs or size > MAX_BYTES):
+            if items and (jobs > MAX_JOBS or size > MAX_BYTES):
                 break
             waiting.popleft()
             if item.answered is None or not item.answered.done():
