@@ -303,6 +303,37 @@ async def test_several_relays_keep_the_order(engine: AsyncEngine, redis_server: 
     assert enqueued(redis_server) == list(range(200))
 
 
+async def test_a_relay_that_comes_late_deletes_nothing_that_was_not_sent(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SQLite no relay locks the rows it has read, and a table made without AUTOINCREMENT numbers anew once it is empty."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/shop.db")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        made = str(await connection.scalar(text("select sql from sqlite_master where name = 'aiojobs_outbox'")))
+        assert "AUTOINCREMENT" in made
+        await connection.execute(text("drop table aiojobs_outbox"))
+        await connection.execute(text(made.replace("AUTOINCREMENT", "")))
+    await write(engine, 1, 2, 3)
+    adapter: Any = Receipt.adapter
+    enqueue_once = adapter.enqueue_once
+
+    async def is_slow(envelopes: Any) -> Any:
+        monkeypatch.setattr(adapter, "enqueue_once", enqueue_once)
+        answers = await enqueue_once(envelopes)
+        assert await outbox.relay_once(engine) == 3
+        await write(engine, 4, 5, 6)
+        return answers
+
+    monkeypatch.setattr(adapter, "enqueue_once", is_slow)
+
+    assert await outbox.relay_once(engine) == 3
+    assert await waiting(engine) == 3
+    assert await outbox.relay_once(engine) == 3
+    assert enqueued(redis_server) == [1, 2, 3, 4, 5, 6]
+    await engine.dispose()
+
+
 async def test_a_worker_relays_and_goes_on_after_an_outage(
     engine: AsyncEngine, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

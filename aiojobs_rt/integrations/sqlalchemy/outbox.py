@@ -75,6 +75,7 @@ class Outbox:
             Column("due_ms", BigInteger, nullable=False),
             Index(f"ix_{name}_order", "transaction_id", "position"),
             schema=schema,
+            sqlite_autoincrement=True,  # a position is never given twice
         )
 
         class Waiting:
@@ -153,8 +154,10 @@ class Outbox:
             rows = (await connection.execute(waiting)).all()
             if rows:
                 await _hand_over(rows, adapter)
-                taken = [row.position for row in rows]
-                await connection.execute(delete(table).where(table.c.position.in_(taken)))
+                # by the id too: where rows are not locked (SQLite), another relay may have deleted these by now, and their positions
+                # may have been given to jobs that nobody has sent
+                same = table.c.position.in_([row.position for row in rows]) & table.c.id.in_([row.id for row in rows])
+                await connection.execute(delete(table).where(same))
         return len(rows)
 
     async def _relay_until(
