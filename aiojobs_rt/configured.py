@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from aiojobs_rt.adapters.default import adapter_of, checks_arguments, in_process
-from aiojobs_rt.core import execution
 from aiojobs_rt.core.durations import instant_to_ms, to_ms
+from aiojobs_rt.core.here_and_now import perform_now
 from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id, queue_of
 from aiojobs_rt.core.options import check_priority, overrides
 from aiojobs_rt.enqueue import Bound, deliver, most_items
@@ -212,7 +212,7 @@ class Configured(Generic[P, R]):
             enqueued_at_ms=int(datetime.now(tz=UTC).timestamp() * 1000),
             options=self._options or {},
         )
-        return await execution.perform_now(job, message)  # type: ignore[no-any-return] # what perform returned
+        return await perform_now(job, message)  # type: ignore[no-any-return] # what perform returned
 
     def handle(self, job_id: str) -> JobHandle[R]:
         """The handle of a job of this class by its id.

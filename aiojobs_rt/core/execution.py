@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import ValidationError
 
-from aiojobs_rt.core import context, events
+from aiojobs_rt.core import events
 from aiojobs_rt.core.attempt import MAX_REASON, clean, error_record, record_of, summary
 from aiojobs_rt.core.continuation import RESUME_AFTER_MS, interruption_in, resumed
-from aiojobs_rt.core.decision import Decision, decide, perform_now_raises, run_callback
+from aiojobs_rt.core.decision import Decision, decide, run_callback
 from aiojobs_rt.core.hooks import Halted, run_chain, run_discard
 from aiojobs_rt.core.outcome import (
     SUCCEEDED,
@@ -42,6 +42,7 @@ from aiojobs_rt.errors import InvalidArguments
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiojobs_rt.core.hooks import Hooks
     from aiojobs_rt.core.message import JobMessage
     from aiojobs_rt.core.options import Options
     from aiojobs_rt.job import Job
@@ -148,59 +149,6 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
             restored.undo()
 
 
-async def perform_now(job_class: type[Job], message: JobMessage) -> Any:
-    """Run a job in the calling task and return its value.
-
-    Raises:
-        BaseException: what `perform` raised, unless rescue_from or discard_on takes it.
-    """
-    outer, host = context.running.get(), context.host.get()
-    context.running.set(message)
-    context.host.set(None)  # the job around it has a host; this one has none
-    try:
-        return await _perform_now(job_class, message)
-    finally:
-        context.running.set(outer)
-        context.host.set(host)
-
-
-async def _perform_now(job_class: type[Job], message: JobMessage) -> Any:
-    options = job_class.options()
-    job = job_class()
-    job._message = message  # noqa: SLF001 - this is where a job gets its message
-    if message.queue != options.queue:
-        job.queue = message.queue
-    timeout_ms = message.options.get("timeout", options.timeout_ms)
-    limit: asyncio.Timeout | None = None
-    try:
-        if job_class.log_arguments:
-            logger.info(BEGINS, message.id, message.job, job_class.signature().show(message.args))
-        arguments, raw = job_class.signature(), message.args
-        async with asyncio.timeout(timeout_ms / 1000 if timeout_ms else None) as limit:
-            positional, named = await arguments.locate(raw) if arguments.refers else arguments.load(raw)
-            if job_class._hooks is None:  # noqa: SLF001 - compiled with the class
-                return await job.perform(*positional, **named)
-            job._given = positional, named  # noqa: SLF001 - this is where a job gets them
-            return await run_chain(job_class._hooks.perform, job, partial(job.perform, *positional, **named))  # noqa: SLF001 - as above
-    except asyncio.CancelledError:
-        raise
-    except Halted as halted:
-        logger.info("job %s (%s) is not performed: %s", message.id, message.job, halted)
-        return None
-    except BaseException as error:
-        if isinstance(error, TimeoutError) and limit is not None and limit.expired():
-            error.args = (_timed_out(timeout_ms),)
-        decision = _decide(job_class, options, message, error, 0)
-        if perform_now_raises(decision):
-            if decision.kind in ENDS:
-                await _after_discard(job_class, job, decision)
-            raise
-        value = None if decision.callback is None else await run_callback(decision.callback, job, decision.error)
-        if decision.kind in ENDS:
-            await _after_discard(job_class, job, decision)
-        return value if decision.kind == "rescue" else None
-
-
 def unknown_class(message: JobMessage, runtime: Runtime) -> Retried | Dead:
     """What becomes of a job whose class this worker does not know: back with backoff, as a newer deploy may know it; dead after 24 h."""
     now_ms = runtime.now_ms()
@@ -246,9 +194,9 @@ async def _conclude(
         logger.info("job %s (%s) is not performed: %s", message.id, message.job, error)
         return Discarded(clean(str(error))[:MAX_REASON], keep_ms)
     if reason == "timeout":
-        timed_out = TimeoutError(_timed_out(message.options.get("timeout", options.timeout_ms)))
-        timed_out.__cause__ = error
-        error = timed_out
+        late = TimeoutError(timed_out(message.options.get("timeout", options.timeout_ms)))
+        late.__cause__ = error
+        error = late
     elif isinstance(error, asyncio.CancelledError) and _is_for_worker(halt, runtime):
         raise error
     elif job is not None and job._continuation is not None and (interruption := interruption_in(error)) is not None:  # noqa: SLF001 - as below
@@ -260,7 +208,7 @@ async def _conclude(
     elif isinstance(error, ValidationError) and _is_of_arguments(error):
         error = job_class.signature().explain(error)
     now_ms = runtime.now_ms()
-    decision = _decide(job_class if job is not None else object, options, message, error, now_ms)
+    decision = decide_for(job_class if job is not None else object, options, message, error, now_ms)
     if job is not None and job._continuation is not None and (again := resumed(job, decision, error)):  # noqa: SLF001 - as above
         return Retried(again, RESUME_AFTER_MS, record_of(error, now_ms, runtime.worker))
     if events.subscribed and decision.policy is not None and decision.kind in ("exhausted", "dead"):
@@ -277,45 +225,62 @@ async def _conclude(
                 return None
             if halt.why() == "cancel":
                 return Cancelled(keep_ms)
-            if isinstance(wrong, asyncio.CancelledError) and _is_for_worker(halt, runtime):
+            if _is_more(wrong, halt, runtime):
                 raise
             logger.exception("job %s (%s): its handler for %s failed", message.id, message.job, type(error).__name__)
             failure: BaseException = wrong
             if halt.why() != reason:  # the time was up while the handler ran
-                failure = TimeoutError(_timed_out(message.options.get("timeout", options.timeout_ms)))
+                failure = TimeoutError(timed_out(message.options.get("timeout", options.timeout_ms)))
                 failure.__cause__ = wrong
-            wrong.__context__ = error
+            if wrong is not error:
+                wrong.__context__ = error
             # the job's own declarations have had their turn
-            decision, error = _decide(object, options, message, failure, now_ms), failure
+            decision, error = decide_for(object, options, message, failure, now_ms), failure
     if decision.kind == "rescue":
         return Succeeded(result, keep_ms) if keep_ms else SUCCEEDED
     outcome = _outcome(decision, message, error, keep_ms=keep_ms, now_ms=now_ms, worker=runtime.worker)
-    if job is not None and job_class._hooks is not None:  # noqa: SLF001 - compiled with the class
-        if decision.kind in ENDS:
-            await _after_discard(job_class, job, decision)
-        elif decision.kind == "retry":
-            return await _enqueue_again(job_class, job, outcome, keep_ms)
-    return outcome
-
-
-async def _after_discard(job_class: type[Job], job: Job, decision: Decision) -> None:
-    if job_class._hooks is not None:  # noqa: SLF001 - compiled with the class
-        await run_discard(job_class._hooks, job, decision.error)  # noqa: SLF001 - as above
-
-
-async def _enqueue_again(job_class: type[Job], job: Job, outcome: Outcome, keep_ms: int) -> Outcome:
-    """A retry is an enqueue: its callbacks run, and may halt it. An error in them loses no job."""
-    hooks = job_class._hooks  # noqa: SLF001 - compiled with the class
-    if hooks is None or not hooks.enqueue:
+    if job is None or job_class._hooks is None:  # noqa: SLF001 - compiled with the class
         return outcome
     try:
-        await run_chain(hooks.enqueue, job, _nothing)
-    except Halted as halted:
-        return Discarded(clean(f"its retry was {halted}")[:MAX_REASON], keep_ms)
-    except Exception:
-        logger.exception(
-            "job %s (%s): an enqueue callback of its retry failed; it is retried all the same", job.id, job.name
+        return await _call_back(
+            job_class._hooks,  # noqa: SLF001 - as above
+            job,
+            decision,
+            outcome,
+            keep_ms=keep_ms,
+            is_more=lambda wrong: _is_more(wrong, halt, runtime),
         )
+    except asyncio.CancelledError:
+        if halt.why() in ("stop", "lost"):
+            return None
+        if halt.why() == "cancel":
+            return Cancelled(keep_ms)
+        raise
+
+
+async def _call_back(
+    hooks: Hooks,
+    job: Job,
+    decision: Decision,
+    outcome: Outcome,
+    *,
+    keep_ms: int,
+    is_more: Callable[[BaseException], bool],
+) -> Outcome:
+    """Run the hooks that an outcome has. A retry is an enqueue, and its callbacks may halt it; an error in one loses no job."""
+    if decision.kind in ENDS:
+        await run_discard(hooks, job, decision.error, is_more)
+    elif decision.kind == "retry" and hooks.enqueue:
+        try:
+            await run_chain(hooks.enqueue, job, _nothing)
+        except Halted as halted:
+            return Discarded(clean(f"its retry was {halted}")[:MAX_REASON], keep_ms)
+        except BaseException as wrong:
+            if is_more(wrong):
+                raise
+            logger.exception(
+                "job %s (%s): an enqueue callback of its retry failed; it is retried all the same", job.id, job.name
+            )
     return outcome
 
 
@@ -342,7 +307,9 @@ def _outcome(
     return Retried(failed, decision.delay_ms, record, queue)
 
 
-def _decide(policies: type[Any], options: Options, message: JobMessage, error: BaseException, now_ms: int) -> Decision:
+def decide_for(
+    policies: type[Any], options: Options, message: JobMessage, error: BaseException, now_ms: int
+) -> Decision:
     """The decision by the declarations on a class; `object` has none."""
     return decide(
         policies,
@@ -354,6 +321,13 @@ def _decide(policies: type[Any], options: Options, message: JobMessage, error: B
         first_failed_ago_ms=now_ms - message.extra.get("failed_at", now_ms),
         random=random,
     )
+
+
+def _is_more(error: BaseException, halt: Halt, runtime: Runtime) -> bool:
+    """Whether what a callback raised is no failure of its own: the job was interrupted, or the worker is cancelled. (G13)"""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    return halt.why() in ("stop", "lost", "cancel") or _is_for_worker(halt, runtime)
 
 
 def _is_for_worker(halt: Halt, runtime: Runtime) -> bool:
@@ -382,7 +356,7 @@ def _is_of_arguments(error: ValidationError) -> bool:
     return trace is not None and trace.tb_next is None
 
 
-def _timed_out(timeout_ms: int) -> str:
+def timed_out(timeout_ms: int) -> str:
     return f"ran longer than its timeout of {timeout_ms / 1000:g} s"
 
 
@@ -392,6 +366,5 @@ __all__ = [
     "Runtime",
     "execute",
     "interrupted",
-    "perform_now",
     "unknown_class",
 ]

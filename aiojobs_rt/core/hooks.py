@@ -116,12 +116,21 @@ async def run_chain(chain: tuple[Hook, ...], job: Job, inner: Callable[[], Await
     return value
 
 
-async def run_discard(hooks: Hooks, job: Job, error: BaseException) -> None:
-    """Run the after_discard hooks; an error in one is logged, and the others run."""
+async def run_discard(hooks: Hooks, job: Job, error: BaseException, is_more: Callable[[BaseException], bool]) -> None:
+    """Run the after_discard hooks; an error in one is logged, and the others run.
+
+    Args:
+        hooks: of the job's class.
+        job: the job that has ended.
+        error: with which.
+        is_more: whether what a hook raised is no failure of its own, and to be raised.
+    """
     for name in hooks.discard:
         try:
             await _call(job, name, error)
-        except Exception:
+        except BaseException as wrong:
+            if is_more(wrong):
+                raise
             logger.exception("job %s (%s): its after_discard %s failed", job.id, job.name, name)
 
 

@@ -216,6 +216,59 @@ async def test_a_handler_that_fails_is_reported_and_its_error_is_the_jobs(caplog
     assert "its handler for BufferError failed" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("raised_by_handler", "kind"),
+    [
+        (Retry(wait=3), Retried),
+        (Discard("enough"), Discarded),
+        (Snooze(90), Snoozed),
+        (BufferError("again"), Retried),  # its own declaration has had its turn
+        (ExceptionGroup("several", [BufferError(), ValueError()]), Retried),
+        (SystemExit(3), Retried),
+    ],
+    ids=repr,
+)
+async def test_a_handler_may_direct_the_job_and_whatever_else_it_raises_is_the_jobs_failure(
+    raised_by_handler: BaseException, kind: type
+) -> None:
+    class HandsOn(RaisesWhatever):
+        @rescue_from(BufferError)
+        def hand_on(self, error: BufferError) -> None:
+            raise raised_by_handler
+
+    HandsOn.error = BufferError("first")
+    assert isinstance(await outcome_of(HandsOn), kind)
+
+
+@pytest.mark.parametrize(
+    "declare", [discard_on(BufferError, callback="fail"), retry_on(BufferError, attempts=1, on_exhausted="fail")]
+)
+async def test_a_callback_that_fails_discards_nothing(declare: Any) -> None:
+    class Cautious(RaisesWhatever):
+        async def fail(self, error: BufferError) -> None:
+            raise ConnectionError("the mail about it was not sent")
+
+    Cautious.error = BufferError("first")
+    outcome = await outcome_of(declare(Cautious))
+    assert isinstance(outcome, Retried)
+    assert record_of(outcome)["error"] == "ConnectionError"
+    assert isinstance(await outcome_of(Cautious, failures=24), Dead)
+
+
+async def test_a_handler_that_raises_its_error_again_passes_it_on_as_it_is() -> None:
+    class PassesOn(RaisesWhatever):
+        @rescue_from(BufferError)
+        def pass_on(self, error: BufferError) -> None:
+            raise error
+
+    PassesOn.error = error = BufferError("first")
+    error.__context__ = LookupError("before it")
+    outcome = await outcome_of(PassesOn)
+    assert isinstance(outcome, Retried)
+    assert record_of(outcome)["message"] == "first"
+    assert isinstance(error.__context__, LookupError)
+
+
 async def test_directives_say_what_happens() -> None:
     outcome = await declared(Retry(wait=3, reason="rate limited"))
     assert isinstance(outcome, Retried)

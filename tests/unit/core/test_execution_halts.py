@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from aiojobs_rt import Job, discard_on, rescue_from, retry_on
+from aiojobs_rt import Job, after_discard, before_enqueue, discard_on, rescue_from, retry_on
 from aiojobs_rt.core.execution import Halt, HaltReason, Runtime, execute
 from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Discarded, Outcome, Retried
 from tests.support.recording import NOW_MS, message_of, record_of, runtime
@@ -176,10 +176,45 @@ async def test_a_timeout_may_be_rescued_and_discarded() -> None:
     assert isinstance(await halted(discarding, "timeout"), Discarded)
 
 
+# -- while a callback runs -----------------------------------------------------------------------
+
+
+class CallsBackSlowly(Job):
+    max_attempts = 2
+
+    @before_enqueue
+    async def wait_to_enqueue(self) -> None:
+        SEEN.append("handles")
+        await asyncio.Event().wait()
+
+    @after_discard
+    async def wait_at_the_end(self, error: BaseException) -> None:
+        SEEN.append("handles")
+        await asyncio.Event().wait()
+
+    async def perform(self) -> None:
+        raise ValueError("first")
+
+
+@pytest.mark.parametrize(("failures", "decided"), [(0, Retried), (1, Dead)])
+async def test_what_comes_while_a_callback_runs(failures: int, decided: type) -> None:
+    """Its time is up: the outcome stands. Cancelled: it is. The worker stops: it is put back, and runs again."""
+    found: dict[HaltReason, Outcome | None] = {}
+    reasons: tuple[HaltReason, ...] = ("timeout", "cancel", "stop", "lost")
+    for reason in reasons:
+        SEEN.clear()
+        found[reason] = await halted(CallsBackSlowly, reason, after=handling, failures=failures)
+    assert isinstance(found["timeout"], decided)
+    assert (found["cancel"], found["stop"], found["lost"]) == (Cancelled(0), None, None)
+
+
 # -- the worker's own end ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("job", "after"), [(HangsUntilHalted, lambda: "began" in SEEN), (HandlesSlowly, handling)])
+@pytest.mark.parametrize(
+    ("job", "after"),
+    [(HangsUntilHalted, lambda: "began" in SEEN), (HandlesSlowly, handling), (CallsBackSlowly, handling)],
+)
 @pytest.mark.parametrize("halted_too", [False, True])
 async def test_a_cancellation_of_the_worker_itself_is_passed_on(
     job: type[Job], after: Callable[[], bool], *, halted_too: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -292,6 +293,37 @@ async def test_an_error_in_the_enqueue_hook_of_a_retry_loses_no_job(caplog: pyte
 
     assert isinstance(await outcome_of(Refuses), Retried)
     assert "it is retried all the same" in caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError("leaked")], ids=repr)
+async def test_whatever_a_hook_raises_takes_no_outcome_with_it(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wild(Job):
+        max_attempts = 2
+
+        @before_enqueue
+        def enqueue(self) -> None:
+            raise error
+
+        @after_discard
+        async def second(self, _: BaseException) -> None:
+            RAN.append("second")
+
+        @after_discard
+        def first(self, _: BaseException) -> None:
+            raise error
+
+        async def perform(self) -> None:
+            raise ValueError("boom")
+
+    assert isinstance(await outcome_of(Wild), Retried)
+    assert "it is retried all the same" in caplog.text
+    assert isinstance(await outcome_of(Wild, failures=1), Dead)
+    assert "its after_discard first failed" in caplog.text
+    assert RAN == ["second"]
+    with pytest.raises(type(error)):  # the caller's own task
+        await Wild.set(max_attempts=1).perform_now()
 
 
 # -- after_discard -------------------------------------------------------------------------------
