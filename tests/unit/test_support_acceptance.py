@@ -1,41 +1,41 @@
-"""The table of the acceptance rows, as a run of pytest prints it."""
+"""The table of the acceptance rows, as a run of pytest prints it. The runs are within this process: pytest's own start takes seconds."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from tests.support.acceptance import ROWS
 
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
 ROOT = Path(__file__).parents[2]
 
+pytest_plugins = ["pytester"]
 
-def run(folder: Path, source: str, *options: str) -> subprocess.CompletedProcess[str]:
+
+class Serialised:
+    """Has each report travel as from a process of xdist's."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        hook = item.config.hook
+        data = hook.pytest_report_to_serializable(config=item.config, report=report)
+        return cast("pytest.TestReport", hook.pytest_report_from_serializable(config=item.config, data=data))
+
+
+def run(pytester: pytest.Pytester, source: str, *options: str, plugins: Sequence[object] = ()) -> pytest.RunResult:
     """pytest on a file of its own, with this suite's conftest and settings."""
-    (folder / "test_rows.py").write_text("import pytest\n" + source)
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-c",
-            ROOT / "pyproject.toml",
-            "-p",
-            "tests.conftest",
-            "-p",
-            "no:cacheprovider",
-            *options,
-            folder / "test_rows.py",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    pytester.makepyfile(test_rows="import pytest\n" + source)
+    return pytester.runpytest_inprocess(
+        "-c", ROOT / "pyproject.toml", "--rootdir", pytester.path, "-p", "tests.conftest", "-p", "no:cacheprovider", "-p", "no:xdist",
+        "-p", "no:hypothesispytest",  # it imports Hypothesis for each run
+        *options, "test_rows.py", plugins=plugins,
+    )  # fmt: skip
 
 
 def test_the_rows_are_numbered_without_a_gap_and_told_apart() -> None:
@@ -43,8 +43,10 @@ def test_the_rows_are_numbered_without_a_gap_and_told_apart() -> None:
     assert len(set(ROWS.values())) == len(ROWS)
 
 
-@pytest.mark.parametrize("options", [(), ("-n2",)], ids=["one process", "xdist"])
-def test_the_table_counts_what_passed_and_names_what_failed(tmp_path: Path, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("plugins", [(), (Serialised(),)], ids=["one process", "as with xdist"])
+def test_the_table_counts_what_passed_and_names_what_failed(
+    pytester: pytest.Pytester, plugins: Sequence[object]
+) -> None:
     source = """
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.acceptance(31, 32)
@@ -54,7 +56,7 @@ def test_two(): assert False
 @pytest.mark.acceptance(33)
 def test_three(): pytest.skip("no")
 """
-    printed = run(tmp_path, source, "-m", "acceptance", *options).stdout
+    printed = run(pytester, source, "-m", "acceptance", plugins=plugins).stdout.str()
 
     assert f" 31    2 tests  {ROWS[31]}\n" in printed
     assert f" 32    2 tests  {ROWS[32]}  (1 FAILED)\n" in printed
@@ -62,15 +64,15 @@ def test_three(): pytest.skip("no")
     assert "2 of 77 rows are covered by the tests of this run; 75 are open." in printed
 
 
-def test_other_runs_print_no_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("-m", "not acceptance")], ids=["all", "others"])
+def test_other_runs_print_no_table(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
     source = "@pytest.mark.acceptance(31)\ndef test_one(): pass\n"
 
-    for options in ((), ("-m", "not acceptance")):
-        assert ROWS[31] not in run(tmp_path, source, *options).stdout
+    assert ROWS[31] not in run(pytester, source, *options).stdout.str()
 
 
-def test_a_number_outside_the_table_fails_the_collection(tmp_path: Path) -> None:
-    done = run(tmp_path, "@pytest.mark.acceptance(1, 78)\ndef test_one(): pass\n")
+def test_a_number_outside_the_table_fails_the_collection(pytester: pytest.Pytester) -> None:
+    done = run(pytester, "@pytest.mark.acceptance(1, 78)\ndef test_one(): pass\n")
 
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "test_one: tests/support/acceptance.py has no row [78]" in done.stdout + done.stderr
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert "test_one: tests/support/acceptance.py has no row [78]" in done.stdout.str() + done.stderr.str()
