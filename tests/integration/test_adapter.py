@@ -374,6 +374,23 @@ async def test_result_waits_for_a_message_and_does_not_poll(queue: RawQueue, red
         queue.settle("w", (entry, *KEPT))
         assert await waiting == 1
         assert loop.time() - began < 1  # sooner than it would have looked again
+        calls = queue.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        assert calls == 1  # that of the settling: it was told the result
+
+
+async def test_a_long_result_is_fetched(queue: RawQueue, redis_url: str) -> None:
+    text = "x" * 70_000
+    queue.enqueue(JOB)
+    (entry,) = queue.read("w")
+    async with RedisAdapter(redis_url) as adapter:
+        waiting = asyncio.create_task(JobHandle.of(JOB, adapter=adapter).result(timeout=10))
+        await wait_until(lambda: queue.client.pubsub_numsub(queue.keys.result + JOB)[0][1])
+        with queue.client.pubsub() as listener:
+            listener.subscribe(queue.keys.result + JOB)
+            assert listener.get_message(timeout=5)["type"] == "subscribe"
+            queue.settle("w", (entry, "kept", (60_000, f'{{"outcome":"succeeded","result":"{text}"}}', "", "")))
+            assert await waiting == text
+            assert listener.get_message(timeout=5)["data"] == b"1"
 
 
 async def test_a_result_is_found_though_its_message_was_lost(

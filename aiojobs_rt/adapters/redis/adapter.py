@@ -179,12 +179,15 @@ class RedisAdapter:
             repeated = repeated or sent > 1  # and look again: it has ended, or moved on, since
 
     async def wait_ended(self, job_id: str, *, timeout_ms: int | None) -> Ended:
-        """Wait until a job has ended, by pub/sub: subscribe, look, wait; look again every 2 s."""
+        """Wait until a job has ended, by pub/sub: subscribe, look, wait for the record of its end; look again where that is not sent along, and every 2 s."""
         session = await self._session()
         told = asyncio.Event()
+        records: list[bytes] = []
         channel = ""
 
-        def listener(_: bytes) -> None:
+        def listener(message: bytes) -> None:
+            if message.startswith(b"{"):
+                records.append(message)
             told.set()
 
         try:
@@ -206,6 +209,8 @@ class RedisAdapter:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_AGAIN):
                             await told.wait()
+                    if records:
+                        return ended_of(records[0])
         except TimeoutError:
             raise TimeoutError(f"job {job_id} has not ended within {(timeout_ms or 0) / 1000:g} s") from None
         finally:

@@ -44,11 +44,14 @@ local marks = redis.call('HLEN', cancelled) > 0
 local buried = false
 local answers, n, lost = {}, 0, false
 
+local told_whole = 65536 -- bytes: a longer result is fetched by those who wait, not sent to them
+
 local function keep(id, ttl, value)
-  if ttl ~= '' and ttl ~= '0' then
+  local kept = ttl ~= '' and ttl ~= '0'
+  if kept then
     redis.call('SET', result .. id, value, 'PX', ttl)
   end
-  redis.pcall('PUBLISH', result .. id, '1')
+  redis.pcall('PUBLISH', result .. id, kept and #value <= told_whole and value or '1')
 end
 
 -- The lane on which a job runs again: that of its priority, which a policy may have changed. A suspect stays one, lest it take neighbours with it.
