@@ -1,8 +1,7 @@
 """The k-th request of a scenario is lost, or its reply is: for k = 1, 2, 3 ... until there is no k-th. (G1, G3, G4)
 
 The scenario touches each boundary: enqueue, register, take, settle, promote, renew, leave. After each: every acknowledged job has one
-outcome, no enqueue made two, nothing ran twice, and Redis is clean at rest. Workers that are gone at any point: `test_state_machine.py`
-(between any two scripts) and `test_kill.py` (whole processes).
+outcome, no enqueue made two, nothing ran twice, and Redis is clean at rest. Processes that are gone at any point: `test_kill_points.py`.
 """
 
 from __future__ import annotations

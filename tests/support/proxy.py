@@ -31,6 +31,8 @@ class Meal:
     left: int
     silently: bool
     unseen: bool = False
+    then: Callable[[], None] | None = None
+    """Called when the reply is there."""
 
 
 class Proxy:
@@ -251,6 +253,8 @@ class _Connection:
             self._replies_seen += 1
             if self._meal is not None and self._replies_seen == self._meal_at:
                 self._proxy.eaten += 1
+                if self._meal.then is not None:
+                    self._meal.then()
                 if not self._meal.silently:
                     self._writer.close()
         return not self._mute

@@ -46,10 +46,13 @@ class Entry:
 class RawQueue:
     """`with RawQueue(url) as queue:`. Call numbers count up by themselves unless given."""
 
-    def __init__(self, url: str, name: str = "q", *, recent: int = 100, dead_jobs: int = 1000) -> None:
+    def __init__(
+        self, url: str, name: str = "q", *, prefix: str = PREFIX, recent: int = 100, dead_jobs: int = 1000
+    ) -> None:
         self.client: Any = redis.Redis.from_url(as_default(url))  # its commands are typed for replies of every kind
         self.name = name
-        self.keys = queue_keys(PREFIX, name)
+        self.keys = queue_keys(prefix, name)
+        self.channel = control_channel(prefix)
         self.recent = recent
         self.dead_jobs = dead_jobs
         self._numbers: dict[str, int] = {}
@@ -78,7 +81,7 @@ class RawQueue:
         self, *jobs: tuple[str, str], number: int | None = None, by: str = "producer", args: str = "{}"
     ) -> bytes:
         k = self.keys
-        parts: list[Any] = [self._number(by, number), CHANNEL, self.name]
+        parts: list[Any] = [self._number(by, number), self.channel, self.name]
         for id_, route in jobs:
             priority = route.split("+")[0].split("@")[0]
             tail = f',"priority":{priority}}}' if priority not in ("", "0") else "}"
@@ -87,20 +90,20 @@ class RawQueue:
         return answer
 
     def pause(self, action: str = "pause") -> Any:
-        return self.run("pause", [self.keys.paused], [action, CHANNEL, self.name])
+        return self.run("pause", [self.keys.paused], [action, self.channel, self.name])
 
     def cancel(self, id_: str) -> bytes:
         k = self.keys
         keys = (
             k.index, k.stream, k.cancelled, k.scheduled, k.retries, k.parked, k.recent, k.stats, k.errors + id_, k.result + id_,
         )  # fmt: skip
-        answer: bytes = self.run("cancel", keys, (id_, CHANNEL, self.name, self.recent))
+        answer: bytes = self.run("cancel", keys, (id_, self.channel, self.name, self.recent))
         return answer
 
     def revive(self, id_: str, expected: str, meta: str) -> bytes:
         k = self.keys
         keys = (k.stream, k.index, k.scheduled, k.retries, k.dead, k.parked, k.lanes, k.result)
-        (answer,) = self.run("revive", keys, (CHANNEL, self.name, id_, expected, meta))
+        (answer,) = self.run("revive", keys, (self.channel, self.name, id_, expected, meta))
         return bytes(answer)
 
     def remove(self, id_: str, *, only_dead: bool = False) -> bytes:
@@ -163,7 +166,7 @@ class RawQueue:
         )  # fmt: skip
         kinds = list(dict.fromkeys((entry.lane, verb) for entry, verb, _ in items))
         parts: list[Any] = [
-            self._number(consumer, number), CHANNEL, self.name, self.recent, self.dead_jobs, DEAD_AGE_MS, len(kinds),
+            self._number(consumer, number), self.channel, self.name, self.recent, self.dead_jobs, DEAD_AGE_MS, len(kinds),
         ]  # fmt: skip
         for lane, verb in kinds:
             parts += (lane, "Job", verb)
@@ -181,13 +184,13 @@ class RawQueue:
             k.wake, k.call, k.result,
         )  # fmt: skip
         return self.run(
-            "reclaim", keys, (CHANNEL, self.name, me, limit, self.recent, self.dead_jobs, DEAD_AGE_MS, most)
+            "reclaim", keys, (self.channel, self.name, me, limit, self.recent, self.dead_jobs, DEAD_AGE_MS, most)
         )
 
     def promote(self, *, limit: int = 500) -> int:
         k = self.keys
         keys = (k.stream, k.index, k.scheduled, k.retries, k.parked, k.lanes)
-        moved: int = self.run("promote", keys, (CHANNEL, self.name, limit))[0]
+        moved: int = self.run("promote", keys, (self.channel, self.name, limit))[0]
         return moved
 
     def arrive(self, outgoing: dict[bytes, bytes], hop: str) -> int:
@@ -199,7 +202,7 @@ class RawQueue:
         arrived: int = self.run(
             "arrive",
             keys,
-            (CHANNEL, self.name, id_, outgoing[b"delay"], outgoing[b"message"], outgoing[b"errors"], DEAD_AGE_MS),
+            (self.channel, self.name, id_, outgoing[b"delay"], outgoing[b"message"], outgoing[b"errors"], DEAD_AGE_MS),
         )
         return arrived
 
@@ -207,7 +210,7 @@ class RawQueue:
         k = self.keys
         parts = [part for id_ in ids for part in (id_, "Job", "{}", "}", route)]
         keys = (k.stream, k.index, k.scheduled, k.parked, k.lanes, k.arrived)
-        answer: bytes = self.run("admit", keys, (CHANNEL, self.name, 60_000, *parts))
+        answer: bytes = self.run("admit", keys, (self.channel, self.name, 60_000, *parts))
         return answer
 
     def progress(self, id_: str, moves: int) -> int:
