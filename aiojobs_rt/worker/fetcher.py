@@ -337,6 +337,17 @@ class Fetcher:
         names = [*streams, *wakes]
         suspects = any(lane == SUSPECTS for _, lane in streams.values())
         count = 1 if suspects else max(1, self._buffer.idle // len(streams))
+        woken: list[tuple[bytes, list[Any]]] = []
+
+        def take(reply: Any) -> None:
+            for name, entries in reply or ():
+                found = streams.get(name.decode())
+                if found is None:
+                    woken.append((name, entries))
+                else:
+                    found[0].empty.clear()
+                    self._take(*found, entries, since)
+
         names_now = {served.name for served in together}
         self.blocked_on |= names_now
         try:
@@ -344,16 +355,12 @@ class Fetcher:
                 "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count,
                 "BLOCK", block_ms, "STREAMS", *names, *([">"] * len(names)),
                 timeout=block_ms / 1000 + 2,
+                at_once=take,  # slots are woken before the fetcher goes on
             )  # fmt: skip
         finally:
             self.blocked_on -= names_now
-        for name, entries in reply or ():
-            found = streams.get(name.decode())
-            if found is None:
-                await self._wires.of(together[0].name).call("XACK", name, GROUP, *(entry for entry, _ in entries))
-            else:
-                found[0].empty.clear()
-                self._take(*found, entries, since)
+        for name, entries in woken:
+            await self._wires.of(together[0].name).call("XACK", name, GROUP, *(entry for entry, _ in entries))
         return not reply and not any(served.look_for_phantoms for served in together)
 
     def _command(self, served: Served, lanes: tuple[str, ...], count: int) -> tuple[str | int, ...]:

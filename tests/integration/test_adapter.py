@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import subprocess
 import sys
 import textwrap
@@ -341,19 +340,13 @@ async def test_status_survives_a_connection_that_was_cut_while_idle(queue: RawQu
         assert await adapter.status(JOB) == "queued"
 
 
-def ended(reader: asyncio.StreamReader) -> bool:
-    return reader.at_eof() or reader.exception() is not None
-
-
 async def test_a_connection_that_was_closed_while_idle_costs_no_call(queue: RawQueue, redis_url: str) -> None:
     """A Wire sends nothing twice: it has to notice before."""
     wire = Wire(Endpoint(redis_url), "aiojobs_rt:test")
     for kill in range(3):
         assert await wire.call("TYPE", "aiojobs:nothing") == b"none"
         queue.client.client_kill_filter(_type="normal", skipme=True)
-        connection: Any = wire._connection
-        reader: asyncio.StreamReader = connection._reader
-        await wait_until(functools.partial(ended, reader), what=f"the end of connection {kill}")
+        await wait_until(lambda: not wire.connected, what=f"the end of connection {kill}")
     await wire.close()
 
 

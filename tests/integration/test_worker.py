@@ -225,6 +225,29 @@ async def test_what_is_asked_for_during_a_look_is_looked_at_again(monkeypatch: p
         await wait_until(lambda: beats == 2, timeout=2)
 
 
+async def test_a_job_that_ends_a_blocking_read_starts_before_anything_else_is_asked_of_redis(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+
+    class Prompt(WorkJob):
+        async def perform(self) -> None:
+            order.append("perform")
+
+    async with running() as worker:
+        await wait_until(lambda: worker._fetcher.blocked_on)
+        want = worker._fetcher._want
+
+        def note() -> int:
+            order.append("fetcher")
+            return want()
+
+        monkeypatch.setattr(worker._fetcher, "_want", note)
+        await Prompt.perform_later()
+        await wait_until(lambda: len(order) > 1)
+    assert order[:2] == ["perform", "fetcher"]
+
+
 # -- sharing -------------------------------------------------------------------------------------
 
 

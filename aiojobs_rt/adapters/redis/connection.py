@@ -1,14 +1,13 @@
 """Connections: one `Wire` is one connection to Redis, used by one task at a time.
 
-redis-py makes the connection (TCP, TLS, unix socket, authentication, database); the calls go over it directly, packed and parsed by
-hiredis, with no pool, no retry and no timeout scope per command in between. A call that is interrupted, by an error or by a
-cancellation, closes its connection: a reply that nobody waits for is never taken for another's.
+redis-py makes the connection (TCP, TLS, unix socket, authentication, database); the calls go over its transport directly, packed and parsed by
+hiredis (`replies.py`), with no pool, no retry, no stream and no timeout scope per command in between. A call that is interrupted, by an error or
+by a cancellation, closes its connection: a reply that nobody waits for is never taken for another's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +17,7 @@ from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from aiojobs_rt.adapters.redis.replies import Replies
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -134,32 +134,43 @@ class Wire:
         name: shown by CLIENT LIST.
     """
 
-    __slots__ = ("_connection", "_endpoint", "_lock", "_name")
+    __slots__ = ("_connection", "_endpoint", "_lock", "_name", "_replies")
 
     def __init__(self, endpoint: Connects, name: str) -> None:
         self._endpoint = endpoint
         self._name = name
         self._connection: Connection | None = None
+        self._replies: Replies | None = None
         self._lock = asyncio.Lock()
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection at the moment."""
-        return self._connection is not None and self._connection.is_connected
+        return self._replies is not None and self._replies.open
 
-    async def call(self, *command: Argument, timeout: float = CALL_TIMEOUT) -> Any:  # noqa: ASYNC109 - one scope per call
+    async def call(
+        self,
+        *command: Argument,
+        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 - one timer per call
+        at_once: Callable[[Any], None] | None = None,
+    ) -> Any:
         """Send one command and return its reply (bytes, int, list or None).
+
+        Args:
+            command: its name and arguments.
+            timeout: seconds.
+            at_once: called with the reply in the moment in which it arrives, before any task goes on; not with an error.
 
         Raises:
             Away: Redis is not there, or did not answer in time (seconds).
             redis.exceptions.ResponseError: Redis answered with an error.
         """
-        (reply,) = await self._exchange(pack(command), 1, timeout)
+        (reply,) = await self._exchange(pack(command), 1, timeout, at_once)
         if isinstance(reply, exceptions.RedisError):
             raise _classify(reply)
         return reply
 
-    async def call_many(self, commands: Iterable[Sequence[Argument]], *, timeout: float = CALL_TIMEOUT) -> list[Any]:  # noqa: ASYNC109 - one scope per call
+    async def call_many(self, commands: Iterable[Sequence[Argument]], *, timeout: float = CALL_TIMEOUT) -> list[Any]:  # noqa: ASYNC109 - one timer per call
         """Send several commands at once; error replies are returned in their places.
 
         Raises:
@@ -178,7 +189,7 @@ class Wire:
         keys: Sequence[Argument],
         arguments: Sequence[Argument],
         *,
-        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 - one scope per call
+        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 - one timer per call
     ) -> Any:
         """Run a script by its digest; a Redis that does not know it (restart, SCRIPT FLUSH, failover) is given it.
 
@@ -197,13 +208,13 @@ class Wire:
 
     async def close(self) -> None:
         """Close the connection. A later call makes a new one."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._replies = self._connection, None, None
         if connection is not None:
             await drop(connection)
 
     def abandon(self) -> None:
         """Forget a connection of another process or of a loop that is gone, without touching that loop."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._replies = self._connection, None, None
         if connection is None:
             return
         writer = connection._writer  # noqa: SLF001 - there is no public way to leave a dead loop's socket
@@ -214,17 +225,24 @@ class Wire:
             if raw is not None:
                 raw.close()
 
-    async def _exchange(self, packed: bytes, replies: int, timeout: float) -> list[Any]:  # noqa: ASYNC109 - one scope per call
+    async def _exchange(
+        self,
+        packed: bytes,
+        count: int,
+        timeout: float,  # noqa: ASYNC109 - one timer per call
+        at_once: Callable[[Any], None] | None = None,
+    ) -> list[Any]:
         async with self._lock:
-            connection = self._connection
-            if connection is None or not _is_open(connection):
+            replies = self._replies
+            if replies is None or not replies.open:  # a restarted Redis is noticed without a failed call
                 await self.close()
-                connection = self._connection = await self._endpoint.connect(self._name, timeout=timeout)
+                self._connection = await self._endpoint.connect(self._name, timeout=timeout)
+                replies = self._replies = Replies(self._connection)
             done = False
             try:
-                async with asyncio.timeout(None if timeout == math.inf else timeout):
-                    await write_now(connection, packed).drain()
-                    received = [await _read(connection) for _ in range(replies)]
+                received = await replies.to(packed, count, timeout=timeout, at_once=at_once)
+                for reply in received:
+                    _refuse(reply)
                 done = True
             except TimeoutError:
                 raise Away(f"{self._endpoint.display}: no answer within {timeout:g} s") from None
@@ -232,15 +250,18 @@ class Wire:
                 raise Away(f"{self._endpoint.display}: {error}") from None
             finally:
                 if not done:
-                    self._connection = None
-                    close_now(connection)
+                    connection, self._connection, self._replies = self._connection, None, None
+                    if connection is not None:  # else it was closed meanwhile
+                        close_now(connection)
             return received
 
 
-def _is_open(connection: Connection) -> bool:
-    """Whether the other side has not hung up, as far as is known here: a restarted Redis is noticed without a failed call."""
-    reader: asyncio.StreamReader | None = connection._reader  # noqa: SLF001 - redis-py looks only when it reads
-    return reader is not None and not reader.at_eof() and reader.exception() is None
+def _refuse(reply: Any) -> None:
+    """Raise a reply after which a connection is of no use."""
+    if isinstance(reply, exceptions.ConnectionError):
+        raise reply
+    if isinstance(reply, exceptions.ResponseError) and is_no_master(reply):
+        raise exceptions.ReadOnlyError(str(reply))  # and ask anew who the master is
 
 
 async def read_reply(connection: Connection) -> Any:
@@ -266,16 +287,6 @@ def close_now(connection: Connection) -> None:
     """Close at once, also in the middle of a cancellation."""
     closing: Any = connection
     closing._close()  # noqa: SLF001 - disconnect() awaits
-
-
-async def _read(connection: Connection) -> Any:
-    try:
-        return await read_reply(connection)
-    except exceptions.ResponseError as error:
-        if is_no_master(error):
-            close_now(connection)  # and ask anew who the master is
-            raise exceptions.ReadOnlyError(str(error)) from None
-        return error
 
 
 def is_no_master(error: Exception) -> bool:

@@ -97,9 +97,14 @@ class ClusterWire(Wire):
         """Whether there is a connection to any node."""
         return any(wire.connected for wire in self._nodes.values())
 
-    async def call(self, *command: Argument, timeout: float = CALL_TIMEOUT) -> Any:  # noqa: ASYNC109 - one scope per call
+    async def call(
+        self,
+        *command: Argument,
+        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 - one timer per call
+        at_once: Callable[[Any], None] | None = None,
+    ) -> Any:
         """See `Wire.call`."""
-        return await self._follow(lambda wire: wire.call(*command, timeout=timeout))
+        return await self._follow(lambda wire: wire.call(*command, timeout=timeout, at_once=at_once))
 
     async def run(
         self,
@@ -107,12 +112,12 @@ class ClusterWire(Wire):
         keys: Sequence[Argument],
         arguments: Sequence[Argument],
         *,
-        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 - one scope per call
+        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 - one timer per call
     ) -> Any:
         """See `Wire.run`."""
         return await self._follow(lambda wire: wire.run(script, keys, arguments, timeout=timeout))
 
-    async def call_many(self, commands: Iterable[Sequence[Argument]], *, timeout: float = CALL_TIMEOUT) -> list[Any]:  # noqa: ASYNC109 - one scope per call
+    async def call_many(self, commands: Iterable[Sequence[Argument]], *, timeout: float = CALL_TIMEOUT) -> list[Any]:  # noqa: ASYNC109 - one timer per call
         """See `Wire.call_many`."""
         commands = list(commands)
         replies: list[Any] = [None] * len(commands)
