@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiojobs_rt.configured import Bind, Configured, Handle, PerformLater, PerformNow, Set
 from aiojobs_rt.core import registry
-from aiojobs_rt.core.arguments import Arguments, Result, Unresolved
+from aiojobs_rt.core.arguments import Arguments, Unresolved
 from aiojobs_rt.core.continuation import Continuation
 from aiojobs_rt.core.generics import defining_class, open_parameters, type_arguments
 from aiojobs_rt.core.hooks import compile_hooks
 from aiojobs_rt.core.message import JobMessage, new_job_id
 from aiojobs_rt.core.methods import wrong_choice, wrong_lifespan, wrong_perform
 from aiojobs_rt.core.options import Options
+from aiojobs_rt.core.result import Result
 from aiojobs_rt.enqueue import Bound, deliver_all
 from aiojobs_rt.errors import InvalidJob
 

@@ -36,7 +36,8 @@ def register_reference(
 ) -> None:
     """Let records of a class be arguments: they travel as `gid://app/User/42`, and `perform` gets a fresh object.
 
-    To be called before the job classes are defined that take such records, in producers and workers. Subclasses travel under their own
+    To be called in producers and workers, best where the class is defined. A class that pydantic does not know has to be registered before
+    the jobs that take it are defined; a model or dataclass travels as a reference from the registration on. Subclasses travel under their own
     name when they are registered, else under that of the nearest base that is. The application's name is the setting `app`.
 
     Args:
@@ -50,7 +51,8 @@ def register_reference(
         name: by which the class is known on the wire; default: the class's name.
 
     Raises:
-        ConfigurationError: neither locate nor locate_many is given, or another class has this name.
+        ConfigurationError: neither locate nor locate_many is given, another class has this name, or a job that was defined before can't
+            take references to it.
     """
     if locate is None and locate_many is None:
         raise ConfigurationError(f"register_reference({kind.__name__}, ...) needs locate, locate_many, or both")

@@ -1,4 +1,4 @@
-"""The arguments of a job on their way from `perform_later` to `perform`, and the result on its way back.
+"""The arguments of a job on their way from `perform_later` to `perform`.
 
 One description of perform's signature is compiled when the class is defined, and does all that is done per job:
 
@@ -13,7 +13,6 @@ sides, so a validator has to accept what it returned. `locate` is `load` for job
 from __future__ import annotations
 
 import inspect
-import re
 from typing import TYPE_CHECKING, Any, cast, get_origin
 
 from pydantic.errors import PydanticUserError
@@ -21,8 +20,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, SchemaError, ValidationError
 from typing_extensions import TypedDict, Unpack
 
-from aiojobs_rt.core import explanation, references, wire
+from aiojobs_rt.core import explanation, locating, references, wire
 from aiojobs_rt.core.annotations import Unresolved, describe, referring, refusal, resolve, schema_of
+from aiojobs_rt.core.bounds import MAX_DEPTH, deeper, holding_many, items_in, long_number
 from aiojobs_rt.core.equality import same
 from aiojobs_rt.core.explanation import details
 from aiojobs_rt.core.signature import Signature
@@ -33,20 +33,12 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.core.shapes import Schema
 
-__all__ = ["MAX_DEPTH", "Arguments", "Result", "Unresolved", "explain"]
-
-MAX_DEPTH = 64
-"""How many arrays and objects one argument may hold one in another. Readers of JSON give up at 200 or earlier."""
+__all__ = ["Arguments", "Unresolved", "explain"]
 
 MAX_SHOWN = 2_000
 
 _NO_SCHEMA = (PydanticUserError, SchemaError, TypeError)
 _UNDUMPABLE = (PydanticSerializationError, UnicodeError, RecursionError)
-_LONG_NUMBER = b"0" * 4000  # pydantic reads no more than 4,300 digits
-_DIGITS_ZERO = bytes(ord("0") if chr(byte).isdecimal() else ord(" ") for byte in range(256))
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
 class Arguments:
@@ -56,6 +48,7 @@ class Arguments:
         required: names of the parameters without a default, in order.
         plain: whether `load_plain` may be used: no positional-only parameters, no *args, no **kwargs, no references.
         refers: whether there are references, so that `locate` is to be used.
+        by_value: the classes that travel with all that they hold.
         load_plain: JSON bytes to the keyword arguments of perform, in one call of pydantic. Raises pydantic_core's
             ValidationError, which `explain` turns into InvalidArguments.
     """
@@ -63,11 +56,13 @@ class Arguments:
     __slots__ = (
         "_many",
         "_open_ended",
+        "_original",
         "_positional",
         "_schema",
         "_signature",
         "_to_json",
         "_validate",
+        "by_value",
         "load_plain",
         "plain",
         "refers",
@@ -77,16 +72,20 @@ class Arguments:
     required: tuple[str, ...]
     plain: bool
     refers: bool
+    by_value: frozenset[type[Any]]
     load_plain: Callable[[bytes], dict[str, Any]]
 
     def __init__(self, signature: Signature, schema: Schema) -> None:
         """Use `of`."""
-        schema, self.refers = references.refer(schema, wire.INNER)
+        by_value: set[type[Any]] = set()
+        self._original = schema
+        schema, self.refers = references.refer(schema, wire.INNER, by_value)
+        self.by_value = frozenset(by_value)
         self._signature = signature
         self._schema = schema
         self._positional = signature.positional
         self._open_ended = wire.open_ended(schema)
-        self._many = wire.holding_many(schema)
+        self._many = holding_many(schema)
         self._validate = wire.incoming(schema).validate_python
         serialiser, validator = wire.travelling(schema)
         self._to_json = serialiser.to_json
@@ -127,6 +126,19 @@ class Arguments:
                 raise InvalidJob(f"{signature.call}: parameter {parameter.name!r} {wrong}")
         return cls(signature, _schema(signature, hints, local_names))
 
+    def referring(self) -> Arguments:
+        """The same, with references to the classes that have been registered since.
+
+        Raises:
+            InvalidJob: JSON can't tell them from what else a union takes.
+        """
+        made = Arguments(self._signature, self._original)
+        if wire.ambiguous(made._schema):
+            raise InvalidJob(
+                f"{self._signature.call}: in a union, JSON can't tell a reference from text; choose one of them"
+            )
+        return made
+
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, most_items: int = 0) -> dict[str, Any]:
         """The validated arguments of a call by parameter name: what was given, without the defaults.
 
@@ -135,11 +147,11 @@ class Arguments:
         Args:
             args: by position.
             kwargs: by name.
-            most_items: of one list or dict, looked at before each item is validated; 0: any number.
+            most_items: of one argument, those of lists and dicts in it included, counted before they are validated; 0: any number.
 
         Raises:
             InvalidArguments: perform can't be called like that, or a value does not fit its annotation.
-            PayloadTooLarge: a list or dict has more items.
+            PayloadTooLarge: an argument has more items.
         """
         given = self._given(args, kwargs)
         if self._many and most_items:
@@ -208,7 +220,7 @@ class Arguments:
             RecordNotFound: one does not exist.
         """
         try:
-            values = await references.load(self.load_plain, raw)
+            values = await locating.load(self.load_plain, raw)
         except ValidationError as error:
             raise self.explain(error) from None
         return self._signature.to_call(values)
@@ -237,7 +249,7 @@ class Arguments:
 
     def _load_again(self, bound: dict[str, Any], raw: bytes) -> dict[str, Any]:
         """What `raw` loads as, where the records located are those that were sent."""
-        located = references.Located()
+        located = locating.Located()
         self._to_json(bound, round_trip=True, warnings=False, context=located.records)
         return cast("Callable[..., dict[str, Any]]", self.load_plain)(raw, context=located)
 
@@ -249,26 +261,26 @@ class Arguments:
         return self._signature.by_name(args, kwargs)
 
     def _refuse_many(self, given: dict[str, Any], most_items: int) -> None:
-        for name in self._many:
-            value = given.get(name)
-            if isinstance(value, (list, dict, tuple)) and len(value) > most_items:
+        for name, levels in self._many.items():
+            count = items_in(given.get(name), most_items, levels)
+            if count > most_items:
                 raise PayloadTooLarge(
-                    f"{self._signature.call}: argument {name!r} holds {len(value):,} items, which take more than max_payload: pass an id or "
+                    f"{self._signature.call}: argument {name!r} holds {count:,} items, which take more than max_payload: pass an id or "
                     "a reference instead of the data, or raise AIOJOBS_RT_MAX_PAYLOAD"
                 )
 
     def _check_readable(self, raw: bytes, bound: dict[str, Any]) -> None:
         """Refuse what was written but can't be read again: better here than in the worker."""
-        if self._open_ended and _deeper(raw, MAX_DEPTH + 1):
+        if self._open_ended and deeper(raw, MAX_DEPTH + 1):
             raise InvalidArguments(
-                f"{self._signature.call}: {self._blame(bound, lambda part: _deeper(part, MAX_DEPTH + 1))} is nested "
+                f"{self._signature.call}: {self._blame(bound, lambda part: deeper(part, MAX_DEPTH + 1))} is nested "
                 f"deeper than {MAX_DEPTH} levels"
             )
-        if len(raw) > len(_LONG_NUMBER) and _LONG_NUMBER in raw.translate(_DIGITS_ZERO):
+        if long_number(raw):
             try:
                 self.load_plain(raw)
             except ValidationError as error:
-                guilty = self._blame(bound, lambda part: _LONG_NUMBER in part.translate(_DIGITS_ZERO))
+                guilty = self._blame(bound, long_number)
                 raise InvalidArguments(
                     f"{self._signature.call}: {guilty} would not be read again: {details(error)}"
                 ) from None
@@ -292,74 +304,6 @@ class Arguments:
             if guilty is not bool and guilty(part):
                 return f"argument {name!r}"
         return "an argument"
-
-
-class Result:
-    """What a job's perform returns, compiled from its return annotation.
-
-    Without an annotation, or with `Any`, a result is plain JSON: a tuple arrives as a list.
-    """
-
-    __slots__ = ("_job", "_load", "_to_json", "_validate")
-
-    def __init__(self, job: str, schema: Schema) -> None:
-        """Use `of`."""
-        self._job = job
-        self._validate = wire.incoming(schema).validate_python
-        serialiser, validator = wire.travelling(schema)
-        self._to_json = serialiser.to_json
-        self._load = validator.validate_json
-
-    @classmethod
-    def of(
-        cls,
-        function: Callable[..., Any],
-        *,
-        job: str,
-        local_names: Mapping[str, Any] | None = None,
-        type_arguments: Mapping[Any, Any] | None = None,
-    ) -> Result:
-        """Compile the return annotation of `function`; the arguments are as for `Arguments.of`.
-
-        Raises:
-            Unresolved: the annotation names something that is not defined yet.
-            InvalidJob: pydantic has no schema for the annotation.
-        """
-        hints = resolve(function, job=job, local_names=local_names, type_arguments=type_arguments)
-        annotation = hints.get("return", Any)
-        try:
-            return cls(job, schema_of(annotation, local_names))
-        except _NO_SCHEMA as error:
-            raise InvalidJob(
-                f"{job}.{function.__name__}(): its result, {describe(annotation)}, can't travel as JSON: {error}"
-            ) from error
-
-    def dump(self, value: Any) -> bytes:
-        """A result as JSON, validated first.
-
-        Raises:
-            InvalidArguments: it does not fit the annotation, or has no JSON.
-        """
-        try:
-            raw = self._to_json(self._validate(value), round_trip=True, warnings=False)
-        except ValidationError as error:
-            raise InvalidArguments(f"{self._job}: its result does not fit its annotation: {details(error)}") from None
-        except _UNDUMPABLE as error:
-            raise InvalidArguments(f"{self._job}: its result can't be written as JSON: {error}") from None
-        if len(raw) > 2 * MAX_DEPTH and _deeper(raw, MAX_DEPTH):
-            raise InvalidArguments(f"{self._job}: its result is nested deeper than {MAX_DEPTH} levels")
-        return raw
-
-    def load(self, raw: bytes) -> Any:
-        """The result that JSON bytes stand for.
-
-        Raises:
-            InvalidArguments: they are no JSON, or do not fit the annotation.
-        """
-        try:
-            return self._load(raw)
-        except ValidationError as error:
-            raise InvalidArguments(f"{self._job}: its result does not fit its annotation: {details(error)}") from None
 
 
 def explain(error: ValidationError, *, job: str) -> InvalidArguments:
@@ -405,18 +349,6 @@ def _schema(signature: Signature, hints: Mapping[str, Any], local_names: Mapping
         fields[name] = {"type": "typed-dict-field", "schema": inner, "required": name in signature.required}
     whole: Schema = {"type": "typed-dict", "fields": fields, "extra_behavior": "forbid"}
     return {**made, "schema": whole} if made["type"] == "definitions" else whole
-
-
-def _deeper(raw: bytes, depth: int) -> bool:
-    """Whether JSON is nested deeper than `depth`. Brackets only, innermost pairs taken away level by level."""
-    if raw.count(b"[") + raw.count(b"{") <= depth:
-        return False
-    brackets = _STRING.sub(b"", raw).translate(_SQUARE, _NOT_BRACKETS)
-    for _ in range(depth):
-        if not brackets:
-            return False
-        brackets = brackets.replace(b"[]", b"")
-    return bool(brackets)
 
 
 def _arrived(sent: Any, arrived: Any) -> str:

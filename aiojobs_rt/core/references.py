@@ -2,8 +2,7 @@
 
 1. `register` makes a class known by a name. A name from the wire is looked up here and nowhere else.
 2. A parameter annotated with the class gets `Referring.schema`: records are written as references, references read as records.
-3. `load` validates the bytes of a job. References that it meets for the first time are located, all of a class together,
-   and it validates again; so what surrounds a record, and a user's validators, only ever see records.
+3. `locating.py` validates the bytes of a job, and finds the records that they refer to.
 
 The id stands percent-encoded after the name. It arrives as `identify` gave it: where `locate` declares no type, decimal digits
 are an int, and a str of decimal digits has its first one encoded too.
@@ -11,28 +10,27 @@ are an int, and a str of decimal digits has its first one encoded too.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote
 
-from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedValue, ValidationError
+from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedValue
 
-from aiojobs_rt.errors import ConfigurationError, DeserializationError, Directive, InvalidArguments, RecordNotFound
+from aiojobs_rt.core import registry
+from aiojobs_rt.errors import ConfigurationError, DeserializationError, InvalidArguments, InvalidJob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from pydantic_core import CoreSchema
     from pydantic_core.core_schema import SerializationInfo, ValidationInfo
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
-AT_ONCE = 16
-"""How many references of one job are located at the same time by an async `locate`."""
+    from aiojobs_rt.core.arguments import Arguments
+    from aiojobs_rt.core.locating import Located
+    from aiojobs_rt.job import Job
 
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
 _GID = re.compile(r"gid://([^/]+)/([^/]+)/(.+)", re.DOTALL)
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,38})")
 _MARK = "aiojobs_rt_reference"
@@ -104,39 +102,6 @@ class Reference:
         if self.id_type is int:
             raise ValueError("not an int")
         return unquote(encoded, errors="strict")
-
-
-@dataclass(slots=True)
-class Located:
-    """What is known of the references of one job: the context in which it is validated.
-
-    Attributes:
-        records: by reference.
-        missing: references that were met and are not among them yet.
-    """
-
-    records: dict[str, Any] = field(default_factory=dict[str, Any])
-    missing: dict[str, tuple[Reference, int | str]] = field(default_factory=dict[str, tuple[Reference, int | str]])
-
-    async def locate(self) -> None:
-        """Locate what is missing, all references of one class together.
-
-        Raises:
-            RecordNotFound: a record does not exist.
-            DeserializationError: locating failed.
-        """
-        missing, self.missing = self.missing, {}
-        by_reference: dict[Reference, dict[str, int | str]] = {}
-        for text, (reference, id_) in missing.items():
-            by_reference.setdefault(reference, {})[text] = id_
-        for reference, ids in by_reference.items():
-            wanted = list(dict.fromkeys(ids.values()))
-            found = await _located(reference, wanted)
-            gone = [text for text, id_ in ids.items() if found.get(id_) is None]
-            if gone:
-                more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
-                raise RecordNotFound(f"no record for {', '.join(text[:200] for text in gone[:3])}{more}")
-            self.records.update((text, found[id_]) for text, id_ in ids.items())
 
 
 class Referring:
@@ -219,8 +184,10 @@ _by_class: dict[type[Any], Reference] = {}
 def register(reference: Reference) -> None:
     """Make a class known; the same class again, or a reloaded one, takes the place of what was.
 
+    Jobs that were defined before, and take records of the class by value, take references from now on.
+
     Raises:
-        ConfigurationError: another class has this name, or it is no name.
+        ConfigurationError: another class has this name, or it is no name; or a job that was defined before can't take references.
     """
     if not NAME.fullmatch(reference.name):
         raise ConfigurationError(
@@ -239,6 +206,24 @@ def register(reference: Reference) -> None:
     if before is not None:
         del _by_name[before.name]
     _by_name[reference.name] = _by_class[reference.kind] = reference
+    try:
+        _refer_from_now_on(reference.kind)
+    except InvalidJob as error:
+        del _by_name[reference.name], _by_class[reference.kind]
+        raise ConfigurationError(
+            f"a job that takes {reference.name} is defined already: {error}; register {_full_name(reference.kind)} before"
+        ) from None
+
+
+def _refer_from_now_on(kind: type[Any]) -> None:
+    """Compile the jobs anew that take records of a class by value."""
+    made: list[tuple[type[Job], Arguments]] = []
+    for _, job_class in registry.job_classes():
+        arguments = job_class._arguments  # noqa: SLF001 - compiled when the class was defined, or to be compiled at first use
+        if arguments is not None and any(issubclass(held, kind) for held in arguments.by_value):
+            made.append((job_class, arguments.referring()))
+    for job_class, arguments in made:
+        job_class._arguments = arguments  # noqa: SLF001 - as above
 
 
 def find(kind: type[Any]) -> Reference | None:
@@ -256,33 +241,36 @@ def text_of(record: Any) -> str:
     return reference.text_of(record)
 
 
-def refer(schema: Any, inner: Iterable[str]) -> tuple[Any, bool]:
+def refer(schema: Any, inner: Iterable[str], by_value: set[type[Any]]) -> tuple[Any, bool]:
     """A core schema with references for the registered classes that its models and dataclasses hold; and whether it has any.
 
     Args:
         schema: a core schema, or a list or dict of them; it is not changed.
         inner: the keys under which a core schema holds further ones.
+        by_value: the other classes in it are added here.
     """
     if isinstance(schema, list | tuple):
-        pairs = [refer(item, inner) for item in schema]
+        pairs = [refer(item, inner, by_value) for item in schema]
         return type(schema)(made for made, _ in pairs), any(found for _, found in pairs)
     if not isinstance(schema, dict):
         return schema, False
     kind = schema.get("type")
     if not isinstance(kind, str):  # fields or choices by name
-        named = {name: refer(item, inner) for name, item in schema.items()}
+        named = {name: refer(item, inner, by_value) for name, item in schema.items()}
         return {name: made for name, (made, _) in named.items()}, any(found for _, found in named.values())
     if (schema.get("metadata") or {}).get(_MARK):
         return schema, True
     held = schema.get("cls")
-    if kind in _HOLDERS and isinstance(held, type) and find(held) is not None:
-        made = Referring(held).schema()
-        return ({**made, "ref": schema["ref"]} if "ref" in schema else made), True
+    if kind in _HOLDERS and isinstance(held, type):
+        if find(held) is not None:
+            made = Referring(held).schema()
+            return ({**made, "ref": schema["ref"]} if "ref" in schema else made), True
+        by_value.add(held)
     copied: dict[str, Any] = dict(schema)
     refers = False
     for key in inner:
         if key in copied:
-            copied[key], found = refer(copied[key], inner)
+            copied[key], found = refer(copied[key], inner, by_value)
             refers = refers or found
     if refers and kind in _FAIL_FAST:
         copied["fail_fast"] = False  # all references are to be met at once
@@ -292,28 +280,6 @@ def refer(schema: Any, inner: Iterable[str]) -> tuple[Any, bool]:
 def is_reference(schema: Mapping[str, Any]) -> bool:
     """Whether a core schema is that of a reference."""
     return bool((schema.get("metadata") or {}).get(_MARK))
-
-
-async def load(validate: Callable[..., dict[str, Any]], raw: bytes) -> dict[str, Any]:
-    """What `validate` makes of a job's bytes, with the records that they refer to.
-
-    Cancelling it cancels the locating.
-
-    Raises:
-        ValidationError: they do not fit.
-        RecordNotFound, DeserializationError: see `Located.locate`; a name is not registered, or of another application.
-    """
-    located = Located()
-    while True:
-        try:
-            values = validate(raw, context=located)
-        except ValidationError:
-            if not located.missing:
-                raise
-        else:
-            if not located.missing:
-                return values
-        await located.locate()
 
 
 def _parsed(text: str) -> tuple[Reference, int | str]:
@@ -335,64 +301,6 @@ def _parsed(text: str) -> tuple[Reference, int | str]:
         return reference, reference.id_of(encoded)
     except ValueError:
         raise PydanticCustomError("reference_id", "The id of the reference can't be read") from None
-
-
-async def _located(reference: Reference, ids: list[int | str]) -> dict[int | str, Any]:
-    """The records by id; those that do not exist are left out, or None."""
-    try:
-        if reference.locate_many is not None and (len(ids) > 1 or reference.locate is None):
-            found = reference.locate_many(list(ids))
-            return _by_id(reference, ids, await found if inspect.isawaitable(found) else found)
-        assert reference.locate is not None  # noqa: S101 - one of the two is given
-        return await _one_by_one(reference.locate, ids)
-    except (DeserializationError, Directive):
-        raise
-    except LookupError as error:
-        raise RecordNotFound(f"a {reference.name} was not found: {type(error).__name__}") from error
-    except Exception as error:
-        raise DeserializationError(f"locating {reference.name} failed: {type(error).__name__}: {error}") from error
-
-
-def _by_id(reference: Reference, ids: list[int | str], found: Any) -> dict[int | str, Any]:
-    if isinstance(found, Mapping):
-        return {id_: found.get(id_) for id_ in ids}
-    if not isinstance(found, Sequence) or len(found) != len(ids):
-        raise TypeError(
-            f"locate_many of {reference.name} must return a mapping by id, or a sequence with a record or None for each id"
-        )
-    return dict(zip(ids, found, strict=True))
-
-
-async def _one_by_one(locate: Callable[[Any], Any], ids: list[int | str]) -> dict[int | str, Any]:
-    """Locate each; several at a time when `locate` is async. Whatever one raises is raised here, and not through the event loop (G13)."""
-    found: dict[int | str, Any] = {}
-    failures: list[BaseException] = []
-    rest = iter(ids)
-
-    async def some() -> None:
-        for id_ in rest:
-            try:
-                record = locate(id_)
-                found[id_] = await record if inspect.isawaitable(record) else record
-            except LookupError:
-                found[id_] = None
-            except BaseException as error:
-                task = asyncio.current_task()
-                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                    raise
-                failures.append(error)
-            if failures:
-                return
-
-    if len(ids) == 1:
-        await some()
-    else:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(len(ids), AT_ONCE)):
-                group.create_task(some())
-    if failures:
-        raise failures[0]
-    return found
 
 
 def _full_name(kind: type[Any]) -> str:

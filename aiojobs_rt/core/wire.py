@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic_core import SchemaSerializer, SchemaValidator
 
-from aiojobs_rt.core.shapes import text_like
+from aiojobs_rt.core.message import NOTHING
+from aiojobs_rt.core.references import is_reference
+from aiojobs_rt.core.shapes import indistinguishable, text_like
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pydantic_core import CoreConfig, CoreSchema
 
@@ -94,18 +96,23 @@ def open_ended(schema: Any) -> bool:
     return kind in {"definition-ref", "any"} or any(open_ended(schema[key]) for key in INNER if key in schema)
 
 
-def holding_many(schema: Schema) -> tuple[str, ...]:
-    """The parameters, in a schema of all, whose lists and dicts travel item by item: then so many items take at least twice as many bytes."""
-    whole = schema["schema"] if schema["type"] == "definitions" else schema
-    return tuple(name for name, field in whole["fields"].items() if _holds_many(field["schema"]))
-
-
-def _holds_many(schema: Schema) -> bool:
-    while schema["type"] in {"default", "nullable"}:
-        schema = schema["schema"]
-    return schema["type"] in {"list", "tuple", "dict"} or schema.get("schema_ref", "").startswith(
-        "pydantic.types.JsonValue:"
-    )
+def ambiguous(schema: Any, known: Mapping[str, Schema] = NOTHING) -> bool:
+    """Whether a union holds a reference beside what JSON can't tell from it."""
+    if isinstance(schema, (list, tuple)):
+        return any(ambiguous(item, known) for item in schema)
+    if not isinstance(schema, dict):
+        return False
+    kind = schema.get("type")
+    if not isinstance(kind, str):
+        return any(ambiguous(item, known) for item in schema.values())
+    if kind == "definitions":
+        known = {definition["ref"]: definition for definition in schema["definitions"]}
+    elif kind == "union":
+        plain = [choice[0] if isinstance(choice, tuple) else choice for choice in schema["choices"]]
+        choices = [known.get(choice.get("schema_ref", ""), choice) for choice in plain]
+        if any(map(is_reference, choices)) and indistinguishable(choices):
+            return True
+    return any(ambiguous(schema[key], known) for key in INNER if key in schema)
 
 
 def _built(kind: Callable[..., B], schema: Schema, config: dict[str, Any]) -> B:

@@ -189,7 +189,7 @@ class _Wanted:
     ) -> None:
         self.job = job
         given = args is not None or kwargs is not None
-        self.arguments = job.signature().bind(tuple(args or ()), dict(kwargs or {})) if given else None
+        self.arguments = _as_recorded(job, tuple(args or ()), dict(kwargs or {})) if given else None
         if at is not None:
             instant_to_ms(at, what="at")
         self.fields = {"queue": queue, "priority": priority, "outcome": outcome}
@@ -221,6 +221,13 @@ class _Wanted:
         told = ", ".join(f"{name}={value!r}" for name, value in (self.arguments or {}).items())
         call = self.job.__name__ if self.arguments is None else f"{self.job.__name__}({told})"
         return call + "".join(f", {name} {value}" for name, value in given.items())
+
+
+def _as_recorded(job: type[Job], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a call gives, by parameter name; records as the references that they travel as."""
+    signature = job.signature()
+    bound = signature.bind(args, kwargs)
+    return signature.load_plain(signature.dump(bound)) if signature.refers else bound
 
 
 class _Nothing:

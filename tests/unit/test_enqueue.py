@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from pydantic import JsonValue  # noqa: TC002 - jobs take it
 
 from aiojobs_rt import Bound, EnqueueError, InvalidArguments, Job, PayloadTooLarge, RedisAdapter, perform_all_later
 from aiojobs_rt.adapters.default import adapter_of, default_adapter
+from aiojobs_rt.core.bounds import items_in
 from aiojobs_rt.core.outcome import SUCCEEDED, Discarded
 from aiojobs_rt.enqueue import SLICE
 from tests.support.recording import NOW_MS, RecordingAdapter, as_message, run, runtime
@@ -211,6 +213,16 @@ def nested(levels: int) -> JsonValue:
             id="a million keys",
         ),
         pytest.param([1] * 1_000_000, "PayloadTooLarge: .* 'value' holds 1,000,000 items", id="a million items"),
+        pytest.param(
+            [dict.fromkeys(map(str, range(1000)))] * 1000,
+            r"PayloadTooLarge: .* 'value' holds 1,001,000 items",
+            id="a million keys in a list of dicts",
+        ),
+        pytest.param(
+            {"a": [{str(n): [1] * 10 for n in range(7_000)}]},
+            r"PayloadTooLarge: .* 'value' holds 77,00. items",
+            id="many lists in a dict in a list in a dict",
+        ),
         pytest.param(nested(10_000), "InvalidArguments: .* do not fit: .*depth", id="10,000 levels"),
         pytest.param(nested(100), "InvalidArguments: .* nested deeper than 64 levels", id="100 levels"),
         pytest.param("\ud800", "InvalidArguments: .*", id="a lone surrogate"),
@@ -245,6 +257,38 @@ def test_only_what_travels_item_by_item_is_counted(name: str) -> None:
     named: Any = dict.fromkeys((f"k{n}" for n in range(many)), 1) if name == "more" else {}
     with pytest.raises(PayloadTooLarge, match=f"'{name}' holds 70,000 items"):
         TakesMany.bind(*[1] * (many if name == "rest" else 0), **named)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (list[dict[str, int]], [dict.fromkeys(map(str, range(1000)), 1)] * 1000),
+        (dict[str, list[tuple[int, ...]]], {"a": [(1,) * 1000] * 1000}),
+        (list[list[int]] | None, [[1] * 1000] * 1000),
+    ],
+    ids=str,
+)
+def test_what_stands_in_a_list_of_lists_is_counted_before_it_is_looked_at(annotation: Any, value: Any) -> None:
+    async def perform(self: Job, value: Any) -> None: ...
+
+    perform.__annotations__["value"] = annotation
+    takes_nested: Any = type("TakesNested", (Job,), {"perform": perform})
+
+    def seconds() -> float:
+        began = time.process_time()
+        with pytest.raises(PayloadTooLarge, match="'value' holds 1,00"):
+            takes_nested.bind(value)
+        return time.process_time() - began
+
+    assert min(seconds() for _ in range(3)) < 0.02
+
+
+@pytest.mark.parametrize(
+    "value", [[], [1], [[], [], {}], [[1, 2], [3]], {"": {}}, {"": [[[0]]]}, [[[[]]] * 9] * 9], ids=str
+)
+def test_what_is_counted_never_exceeds_half_of_the_bytes(value: Any) -> None:
+    """So that nothing is refused as too many items that would have had room."""
+    assert 2 * items_in(value, 10**6, 99) <= len(orjson.dumps(value))
 
 
 async def test_the_handle_says_when_the_job_was_there_already() -> None:

@@ -32,8 +32,10 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import ValidationError
 from typing_extensions import TypedDict, Unpack
 
-from aiojobs_rt.core.arguments import MAX_DEPTH, Arguments, Result, Unresolved, explain
+from aiojobs_rt.core.arguments import Arguments, Unresolved, explain
+from aiojobs_rt.core.bounds import MAX_DEPTH
 from aiojobs_rt.core.equality import same
+from aiojobs_rt.core.result import Result
 from aiojobs_rt.errors import InvalidArguments, InvalidJob
 from tests.support.naming import stable_id
 

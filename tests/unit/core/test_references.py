@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 from uuid import UUID
 
 import orjson
@@ -25,9 +25,11 @@ from aiojobs_rt import (
     rescue_from,
     retry_on,
 )
-from aiojobs_rt.core import references
+from aiojobs_rt.core import locating, references
+from aiojobs_rt.core.equality import same
 from aiojobs_rt.core.outcome import SUCCEEDED, Dead, Discarded, Retried, Succeeded
 from aiojobs_rt.settings import settings
+from aiojobs_rt.testing import recording_jobs
 from tests.support.recording import outcome_of, record_of
 
 if TYPE_CHECKING:
@@ -377,6 +379,57 @@ def test_a_record_that_is_not_registered_says_how_to() -> None:
             async def perform(self, users: list[User]) -> None: ...
 
 
+async def test_a_class_that_is_registered_after_a_job_was_defined_travels_as_a_reference_from_then_on() -> None:
+    """Its import came later: nothing else says so."""
+
+    class Memo(BaseModel):
+        group: Group
+
+    @dataclass
+    class Page:
+        memos: list[Memo]
+
+    class Subgroup(Group): ...
+
+    class TakesGroups(Job):
+        async def perform(self, group: Group, sub: Subgroup | None = None, *pages: Page) -> None:
+            GOT.append((group, sub, pages))
+
+    class TakesNone(Job):
+        async def perform(self, n: int) -> None: ...
+
+    untouched = TakesNone.signature()
+    pages = [Page([Memo(group=Group(code="c"))])]
+    assert b"gid" not in TakesGroups.bind(Group(code="a"), None, *pages).args
+    register_reference(Group, identify=lambda group: group.code, locate=lambda code: Subgroup(code=code))
+    raw = TakesGroups.bind(Group(code="a"), Subgroup(code="b"), *pages).args
+    assert orjson.loads(raw) == {
+        "group": "gid://app/Group/a",
+        "sub": "gid://app/Group/b",
+        "pages": [{"memos": [{"group": "gid://app/Group/c"}]}],
+    }
+    assert await outcome_of(TakesGroups, raw) is SUCCEEDED
+    ((group, sub, ((page),)),) = GOT
+    assert [type(found) for found in (group, sub, page.memos[0].group)] == [Subgroup] * 3
+    assert TakesNone.signature() is untouched
+
+
+def test_where_a_job_that_was_defined_before_can_not_take_references_it_is_said() -> None:
+    class Either(Job):
+        async def perform(self, group: Group | str) -> None: ...
+
+    def register() -> None:
+        register_reference(Group, identify=lambda group: group.code, locate=lambda code: Group(code=str(code)))
+
+    before = Either.bind(Group(code="a")).args
+    with pytest.raises(
+        ConfigurationError, match=r"takes Group is defined already: Either.*JSON can't tell.*register .*Group before"
+    ):
+        register()
+    assert references.find(Group) is None
+    assert Either.bind(Group(code="a")).args == before
+
+
 def test_records_and_text_can_not_be_told_apart(users: Users) -> None:
     with pytest.raises(InvalidJob, match="JSON can't tell User from str"):
 
@@ -413,7 +466,7 @@ async def test_without_locate_many_they_are_located_several_at_a_time(users: Use
     assert await outcome_of(Takes, Takes.bind([User(n) for n in range(100)]).args) is SUCCEEDED
     assert [list(range(100))] == GOT
     assert Counter(users.calls) == Counter(range(100))
-    assert users.most_at_once == references.AT_ONCE
+    assert users.most_at_once == locating.AT_ONCE
 
 
 @pytest.mark.parametrize("as_many", [False, True])
@@ -565,6 +618,41 @@ async def test_validators_see_records_and_never_references(users: Users) -> None
     seen.clear()
     assert await outcome_of(Takes, raw) is SUCCEEDED
     assert seen == ["user 1", "user 2"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (User(1, "as sent"), User(1, "changed since"), True),
+        (User(1), User(2), False),
+        (User(1), User(cast("int", "1")), False),
+        (User(1), Admin(1), True),  # one row, though it was loaded as another class
+        (User(7), Group(code="7"), False),
+        ([User(1), {"by": User(2)}], [User(1, "x"), {"by": User(2, "x")}], True),
+        ([User(1)], [User(1), User(1)], False),
+        ({User(1): 1, User(2): 2}, {User(2, "x"): 2, User(1, "x"): 1}, True),
+        ({User(1): 1, User(2): 2}, {User(2): 1, User(1): 2}, False),
+        ({User(1), User(2)}, {User(2, "x"), User(1, "x")}, True),
+        (User(1), "gid://app/User/1", False),
+    ],
+)
+def test_records_are_the_same_when_their_ids_are(
+    users: Users, groups: Users, one: Any, other: Any, equal: bool
+) -> None:
+    """However differently they were loaded: that is what the round trip of test adapters and `assert_enqueued` compare."""
+    assert same(one, other) is equal
+    assert same(other, one) is equal
+
+
+async def test_what_was_enqueued_is_found_by_a_record_of_the_same_id(users: Users) -> None:
+    class TakesOne(Job):
+        async def perform(self, user: User) -> None: ...
+
+    with recording_jobs() as jobs:
+        await TakesOne.perform_later(User(1, "as sent"))
+        jobs.assert_enqueued(TakesOne, args=(User(1, "another object"),))
+        with pytest.raises(AssertionError, match="gid://app/User/1"):
+            jobs.assert_enqueued(TakesOne, args=(User(2),))
 
 
 # -- without references --------------------------------------------------------------------------
