@@ -342,7 +342,7 @@ class Admin:
                 (
                     keys.index, keys.stream, keys.workers, keys.scheduled, keys.retries, keys.dead, keys.parked,
                     keys.cancelled, keys.recent, keys.errors + job_id, keys.result + job_id, keys.moved + job_id,
-                    keys.outgoing,
+                    keys.outgoing, keys.progress + job_id,
                 ),
                 (job_id,),
             )  # fmt: skip

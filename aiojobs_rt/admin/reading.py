@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 
 from aiojobs_rt.adapters.redis.adapter import ended_of
-from aiojobs_rt.admin.records import Attempt, JobDetails, JobSummary, QueueSummary
+from aiojobs_rt.admin.records import Attempt, JobDetails, JobSummary, QueueSummary, Steps
+from aiojobs_rt.core.continuation import FIELD
 from aiojobs_rt.core.message import JobMessage, MalformedMessage, NewerMessage, parse
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,7 +86,7 @@ def finished(line: bytes, queue: str) -> JobSummary | None:
 
 def details(job_id: str, queue: str, fields: list[Any]) -> JobDetails:
     """A job that is in Redis, from the answer of inspect.lua."""
-    state, _, at_ms, lane, job, args, meta, consumer, marked, errors = fields
+    state, _, at_ms, lane, job, args, meta, consumer, marked, errors, *saved = fields
     found = JobDetails(
         id=job_id,
         job=text(job) or NO_NAME,
@@ -97,6 +98,7 @@ def details(job_id: str, queue: str, fields: list[Any]) -> JobDetails:
         args=args,
         meta=_object(meta),
         attempts=tuple(_attempt(error) for error in errors),
+        steps=_steps(meta, saved[0].partition(b" ")[2] if saved else b""),
     )
     if lane in (b"returned", b"suspects"):
         found.meta["lane"] = text(lane)
@@ -189,6 +191,28 @@ def _attempt(record: bytes) -> Attempt:
         at=instant(fields.get("at")),
         worker=str(fields.get("worker", "")),
     )
+
+
+def _steps(meta: bytes, saved: bytes) -> Steps | None:
+    """The progress on a message, or what was saved of it since, whichever is further."""
+    state, later = _object(meta).get(FIELD), _object(saved)
+    if not isinstance(state, dict):
+        state = {}
+    if _int(later.get("moves")) > _int(state.get("moves")):
+        state = later
+    if not state:
+        return None
+    completed = state.get("completed")
+    return Steps(
+        completed=tuple(map(str, completed)) if isinstance(completed, list) else (),
+        open=str(state.get("open", "")),
+        cursor=state.get("cursor"),
+        resumptions=_int(state.get("resumptions")),
+    )
+
+
+def _int(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _object(raw: bytes) -> dict[str, Any]:

@@ -103,6 +103,23 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """How far a job in steps has got.
+
+    Attributes:
+        completed: the names of the steps that are complete, in order.
+        open: the step that was begun; empty when none is.
+        cursor: where that one is: a JSON value.
+        resumptions: how often the job has gone on after an error, at no charge.
+    """
+
+    completed: tuple[str, ...]
+    open: str = ""
+    cursor: Any = None
+    resumptions: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobDetails(JobSummary):
     """All that is kept of one job.
 
@@ -112,6 +129,7 @@ class JobDetails(JobSummary):
         args: its arguments as they are in Redis; empty when it has ended.
         meta: further fields of its message: options, executions per policy, ...
         attempts: its failed runs, the latest first; at most 25.
+        steps: how far its steps have got, while it runs as of a second ago at most; None: it has none, or has ended.
         result: its result as JSON, when it is kept.
     """
 
@@ -120,6 +138,7 @@ class JobDetails(JobSummary):
     args: bytes = b""
     meta: dict[str, Any]
     attempts: tuple[Attempt, ...] = ()
+    steps: Steps | None = None
     result: bytes | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
+import orjson
 import typer
 
 from aiojobs_rt.admin.records import JobPage, ListedState
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aiojobs_rt.admin import Admin
-    from aiojobs_rt.admin.records import JobDetails, JobSummary
+    from aiojobs_rt.admin.records import JobDetails, JobSummary, Steps
 
 app = typer.Typer(help="List, show, retry, discard and cancel jobs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -195,6 +196,7 @@ def _print(found: JobDetails, *, args: bool) -> None:
         ("worker", found.worker),
         ("took", duration(found.took)),
         ("reason", found.reason),
+        ("steps", _reached(found.steps)),
         ("options", _pairs(found.meta.get("options"))),
         ("counted", _pairs(found.meta.get("executions"))),
         (
@@ -228,6 +230,14 @@ def _instant(instant: datetime | None) -> str:
 
 def _pairs(value: object) -> str:
     return ", ".join(f"{key} = {item}" for key, item in value.items()) if isinstance(value, dict) else ""
+
+
+def _reached(steps: Steps | None) -> str:
+    if steps is None:
+        return ""
+    complete = [f"{name} complete" for name in steps.completed]
+    running = [f"{steps.open} at {orjson.dumps(steps.cursor).decode()[:200]}"] if steps.open else []
+    return ", ".join((*complete, *running))
 
 
 def _size(found: JobDetails) -> str:

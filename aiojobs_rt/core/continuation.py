@@ -51,9 +51,8 @@ class Interruption(BaseException):
 class Host(Protocol):
     """Who runs a job, as far as its continuation has to know."""
 
-    @property
-    def stopping(self) -> bool:
-        """Whether jobs should end at their next checkpoint."""
+    def interrupts(self, message: JobMessage, step: Step | None) -> bool:
+        """Whether the job is to end at the checkpoint that it has reached, in this step, or between two (None)."""
         ...
 
     def save(self, message: JobMessage) -> None:
@@ -268,9 +267,7 @@ class Continuation:
         Raises:
             Interruption: it does.
         """
-        if (self._host is not None and self._host.stopping) or any(
-            wanted(self._message, self._current) for wanted in interrupters
-        ):
+        if self._host is not None and self._host.interrupts(self._message, self._current):
             raise Interruption(counts=True)
         now = time.monotonic()
         if now - self._turned_at > TURN:  # a job that awaits nothing else must not keep the loop
@@ -346,10 +343,6 @@ def resumed(job: Job, decision: Decision, error: BaseException) -> JobMessage | 
     if job.max_resumptions is not None and times > job.max_resumptions:
         return None
     return replace(message, extra={**message.extra, FIELD: {**state, "resumptions": times}})
-
-
-interrupters: list[Callable[[JobMessage, Step | None], bool]] = []
-"""Asked at each checkpoint whether to interrupt here; empty but in tests."""
 
 
 def _check(name: str, cursor: Any) -> None:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aiojobs_rt.adapters.default import overridden
-from aiojobs_rt.adapters.in_process.recording import PerformedJob, RecordedJob, TestAdapter
+from aiojobs_rt.adapters.in_process.recording import PerformedJob, RecordedJob, TestAdapter, arguments_of
 from aiojobs_rt.core.durations import instant_to_ms
 from aiojobs_rt.core.equality import same
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import TypeVar
 
     from aiojobs_rt.job import Job
@@ -65,7 +65,8 @@ class Jobs:
 
         Args:
             job: its class.
-            args: what perform is called with; `args=(42,)` matches what was given by name too. None: anything, unless `kwargs` is given.
+            args: what perform is called with; `args=(42,)` matches what was given by name too, and a record the one with its id. None:
+                anything, unless `kwargs` is given.
             kwargs: what it is called with by name.
             at: when it is due, within a second: an aware datetime, or a timedelta from now.
             queue: where it goes.
@@ -152,6 +153,28 @@ class Jobs:
         """Within `async with jobs.performing():`, jobs that are due run while they are enqueued."""
         return self.adapter.performing()
 
+    def interrupt_during_step(
+        self, job: type[Job], step: str, /, *, cursor: Any = None
+    ) -> AbstractContextManager[None]:
+        """Within `with jobs.interrupt_during_step(Import, "rows", cursor=2):`, jobs of a class end inside a step, as if their worker stopped.
+
+        A job ends at the first checkpoint that is meant, costing no attempt, and is enqueued with its progress. It does not go on
+        before the block is left: then `await jobs.perform_enqueued()` resumes it. Jobs that `perform_now` runs are not interrupted.
+
+        Args:
+            job: its class.
+            step: the name of the step.
+            cursor: where the step is to stand, by `advance` or `set`; None: at its first checkpoint, wherever it stands.
+
+        Raises:
+            AssertionError: the block was left and no job was interrupted; lists the checkpoints that were passed instead.
+        """
+        return self.adapter.interrupt_during_step(job, step, cursor=cursor)
+
+    def interrupt_after_step(self, job: type[Job], step: str, /) -> AbstractContextManager[None]:
+        """As `interrupt_during_step`, between this step and the next one: when it is complete. After the last step there is no checkpoint."""
+        return self.adapter.interrupt_after_step(job, step)
+
     def clear(self) -> None:
         """Forget all jobs and runs."""
         self.adapter.clear()
@@ -189,7 +212,7 @@ class _Wanted:
     ) -> None:
         self.job = job
         given = args is not None or kwargs is not None
-        self.arguments = _as_recorded(job, tuple(args or ()), dict(kwargs or {})) if given else None
+        self.arguments = _sent(job, tuple(args or ()), dict(kwargs or {})) if given else None
         if at is not None:
             instant_to_ms(at, what="at")
         self.fields = {"queue": queue, "priority": priority, "outcome": outcome}
@@ -223,11 +246,9 @@ class _Wanted:
         return call + "".join(f", {name} {value}" for name, value in given.items())
 
 
-def _as_recorded(job: type[Job], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a call gives, by parameter name; records as the references that they travel as."""
-    signature = job.signature()
-    bound = signature.bind(args, kwargs)
-    return signature.load_plain(signature.dump(bound)) if signature.refers else bound
+def _sent(job: type[Job], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments as those of a recorded job are: written and read again, a record as its reference."""
+    return arguments_of(job, job.signature().encode(args, kwargs))
 
 
 class _Nothing:

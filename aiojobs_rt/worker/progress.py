@@ -20,6 +20,7 @@ from aiojobs_rt.core.continuation import FIELD, progress_of
 from aiojobs_rt.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from aiojobs_rt.core.continuation import Step
     from aiojobs_rt.core.message import JobMessage
     from aiojobs_rt.worker.state import WorkerState
 
@@ -47,6 +48,10 @@ class Progress:
         self._saved: set[str] = set()
         self._ended: dict[str, str] = {}
         self.stopping = False
+
+    def interrupts(self, message: JobMessage, step: Step | None) -> bool:  # noqa: ARG002 - every job alike
+        """Whether jobs end at the checkpoint that they have reached."""
+        return self.stopping
 
     def save(self, message: JobMessage) -> None:
         """Save what this job has reached, within a second."""

@@ -26,6 +26,7 @@ from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.core import events
 from aiojobs_rt.core.attempt import summary_of
 from aiojobs_rt.core.context import about
+from aiojobs_rt.core.lines import log_outcome
 from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Discarded, Outcome, Released, Retried, Snoozed
 from aiojobs_rt.core.propagation import CONTEXT
 from aiojobs_rt.errors import ConfigurationError
@@ -185,35 +186,26 @@ class Settler:
         self, delivery: Delivery, outcome: Outcome, began: float, ended: float, *, keep_meta: bool
     ) -> tuple[str, tuple[Argument, ...], bytes]:
         """Verb, its four arguments and the line for the recently finished, as settle.lua takes them."""
+        if delivery.message is not None:
+            log_outcome(logger, delivery.message, outcome)
         match outcome:
             case Retried(message, delay_ms, error, queue):
                 meta = delivery.fields[7] if keep_meta and len(delivery.fields) == 8 else message.meta()
-                if error:
-                    logger.warning(
-                        "job %s (%s) is tried again in %.1f s: %s",
-                        message.id,
-                        message.job,
-                        delay_ms / 1000,
-                        summary_of(error),
-                    )
                 return "retried", (delay_ms, meta, error, queue or ""), b""
             case Snoozed(message, delay_ms):
                 return "snoozed", (delay_ms, message.meta(), "", ""), b""
             case Released(message):
                 return "released", (message.meta(), "", "", ""), b""
-            case Dead(message, reason, error, keep_ms):
+            case Dead(message, _, error, keep_ms):
                 meta = b"" if keep_meta else message.meta()
                 summary = summary_of(error)
-                logger.error("job %s (%s) is dead, %s: %s", message.id, message.job, reason, summary)
                 value = orjson.dumps({"outcome": "dead", "error": summary}) if keep_ms else b""
                 return "dead", (meta, error, keep_ms, value), self._record(delivery, "dead", began, ended, summary)
             case Discarded(reason, keep_ms):
-                _log_end(delivery, f"is discarded: {reason}")
                 value = orjson.dumps({"outcome": "discarded", "error": reason}) if keep_ms else b""
                 record = self._record(delivery, "discarded", began, ended, reason)
                 return "discarded", (keep_ms, value, "", ""), record
             case Cancelled(keep_ms):
-                _log_end(delivery, "is cancelled")
                 value = orjson.dumps({"outcome": "cancelled", "error": ""}) if keep_ms else b""
                 return "cancelled", (keep_ms, value, "", ""), self._record(delivery, "cancelled", began, ended)
             case _:
@@ -364,12 +356,6 @@ class _Queue:
                 error,
             )
         self._kept.append(item)
-
-
-def _log_end(delivery: Delivery, what: str) -> None:
-    message = delivery.message
-    assert message is not None  # noqa: S101 - what has such an outcome was read
-    logger.info("job %s (%s) %s", message.id, message.job, what)
 
 
 def _log_successes(items: list[Settlement], answer: bytes) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from aiojobs_rt import AsyncAdapter, InlineAdapter, RedisAdapter, TestAdapter, Worker
+from aiojobs_rt import AsyncAdapter, InlineAdapter, Job, RedisAdapter, TestAdapter, Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -21,6 +21,16 @@ KINDS: list[Kind] = ["redis", "async", "inline", "test"]
 ENDED = {"succeeded", "dead", "discarded", "cancelled", "unknown"}
 
 
+class CarriedJob(Job):
+    """The base of the jobs of this suite; the fixture `on` sets its adapter."""
+
+    keep_result = 60
+
+
+log: list[str] = []
+"""What they note, empty before each test."""
+
+
 class Bed:
     """An adapter, and what makes its jobs run.
 
@@ -30,19 +40,47 @@ class Bed:
         waits: jobs that are enqueued stay where they are until `settle`.
     """
 
-    def __init__(self, kind: Kind, adapter: Adapter, stack: AsyncExitStack) -> None:
+    def __init__(self, kind: Kind, adapter: Adapter) -> None:
         self.kind = kind
         self.adapter = adapter
         self.runs_at_once = kind == "inline"
         self.waits = kind in ("redis", "test")
-        self._stack = stack
-        self._serving = False
+        self._worker: Worker | None = None
+        self._working: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
         """Let jobs run from now on."""
-        if isinstance(self.adapter, RedisAdapter) and not self._serving:
-            self._serving = True
-            await self._stack.enter_async_context(_worker(self.adapter))
+        if not isinstance(self.adapter, RedisAdapter) or self._worker is not None:
+            return
+        worker = self._worker = Worker(
+            queues=["default", "other"], adapter=self.adapter, concurrency=1, lease=5, shutdown_timeout=1
+        )
+        started = asyncio.Event()
+
+        class Started:
+            def started(self, value: object = None) -> None:
+                started.set()
+
+        self._working = asyncio.create_task(worker.run(task_status=Started()))
+        with anyio.fail_after(10):
+            await started.wait()
+
+    def stop(self) -> None:
+        """Have the worker stop, as TERM does."""
+        if self._worker is not None:
+            self._worker.stop()
+
+    async def stopped(self) -> None:
+        """Wait until the worker has stopped; another one may `serve` then."""
+        if self._working is not None:
+            await self._working
+            self._worker = self._working = None
+
+    async def aclose(self) -> None:
+        """Stop the worker, and close the adapter."""
+        self.stop()
+        await self.stopped()
+        await self.adapter.aclose()
 
     async def reaches(self, handle: JobHandle[Any], *statuses: str) -> None:
         """Let jobs run until this one is in one of these states."""
@@ -63,26 +101,8 @@ async def bed(kind: Kind, redis_url: str) -> AsyncGenerator[Bed]:
         "inline": InlineAdapter,
         "test": TestAdapter,
     }
-    async with AsyncExitStack() as stack:
-        adapter = adapters[kind]()
-        stack.push_async_callback(adapter.aclose)
-        yield Bed(kind, adapter, stack)
-
-
-@asynccontextmanager
-async def _worker(adapter: RedisAdapter) -> AsyncGenerator[None]:
-    worker = Worker(queues=["default", "other"], adapter=adapter, concurrency=1, lease=5, shutdown_timeout=1)
-    started = asyncio.Event()
-
-    class Started:
-        def started(self, value: object = None) -> None:
-            started.set()
-
-    task = asyncio.create_task(worker.run(task_status=Started()))
-    with anyio.fail_after(10):
-        await started.wait()
+    made = Bed(kind, adapters[kind]())
     try:
-        yield
+        yield made
     finally:
-        worker.stop()
-        await task
+        await made.aclose()

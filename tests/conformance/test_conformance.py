@@ -18,7 +18,6 @@ import pytest
 from aiojobs_rt import (
     Discard,
     InvalidArguments,
-    Job,
     JobCancelled,
     JobFailed,
     JobHandle,
@@ -32,39 +31,14 @@ from aiojobs_rt import (
     rescue_from,
     retry_on,
 )
-from aiojobs_rt.admin import admin_of
-from tests.conformance.adapters import KINDS, bed
+from tests.conformance.adapters import CarriedJob, log
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from aiojobs_rt.admin import Administers
     from tests.conformance.adapters import Bed
 
 pytestmark = pytest.mark.acceptance(10, 50)
-
-
-class CarriedJob(Job):
-    """The base of the jobs of this suite; the fixture sets its adapter."""
-
-    keep_result = 60
-
-
-@pytest.fixture(params=KINDS)
-async def on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bed]:
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
-    async with bed(request.param, url) as made:
-        monkeypatch.setattr(CarriedJob, "adapter", made.adapter)
-        yield made
-
-
-log: list[str] = []
-
-
-@pytest.fixture(autouse=True)
-def _empty_log() -> None:
-    log.clear()
 
 
 class Note(CarriedJob):
@@ -381,13 +355,6 @@ async def test_a_wait_for_a_result_ends_in_time(on: Bed) -> None:
 
 
 # -- queries and actions --------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def admin(on: Bed) -> AsyncIterator[Administers]:
-    made = admin_of(on.adapter)
-    yield made
-    await made.aclose()
 
 
 @pytest.mark.acceptance(13)

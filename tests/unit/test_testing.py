@@ -7,14 +7,25 @@ import os
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
-from pydantic import PlainSerializer
+from pydantic import BaseModel, ConfigDict, PlainSerializer, model_validator
 
-from aiojobs_rt import AsyncAdapter, InlineAdapter, InvalidArguments, Job, Snooze, TestAdapter, retry_on
+from aiojobs_rt import (
+    AsyncAdapter,
+    InlineAdapter,
+    InvalidArguments,
+    Job,
+    Snooze,
+    TestAdapter,
+    register_reference,
+    retry_on,
+)
+from aiojobs_rt.adapters.base import Envelope
 from aiojobs_rt.testing import recording_jobs
 
 if TYPE_CHECKING:
@@ -236,6 +247,67 @@ async def test_jobs_find_their_lifespan(jobs: Jobs) -> None:
 async def test_a_value_that_arrives_changed_is_refused(jobs: Jobs) -> None:
     with pytest.raises(InvalidArguments, match="does not arrive as it was sent"):
         await Shouts.perform_later("hello")
+
+
+# -- records ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Reader:
+    id: int | None
+    name: str = ""
+
+
+class Loan(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    reader: Reader
+    books: list[str] = []
+
+    @model_validator(mode="after")
+    def known(self) -> Loan:
+        assert self.reader.id is not None  # wants the record, and not its reference
+        return self
+
+
+@pytest.fixture
+def lends() -> type[Job]:
+    register_reference(Reader, identify=lambda reader: reader.id or 0, locate=Reader, name="test_testing.Reader")
+
+    class Lends(Job):
+        async def perform(self, reader: Reader, others: list[Reader] | None = None, loan: Loan | None = None) -> None:
+            done.append(reader.name)
+
+    return Lends
+
+
+async def test_a_record_is_the_one_with_its_id(jobs: Jobs, lends: type[Job]) -> None:
+    await lends.perform_later(Reader(1, "Ada"), others=[Reader(2), Reader(3)])
+    found = jobs.assert_enqueued(lends, args=(Reader(1, "another copy"), [Reader(2), Reader(3)]))
+    assert found.arguments["reader"] == "gid://app/test_testing.Reader/1"
+    with pytest.raises(AssertionError) as caught:
+        jobs.assert_enqueued(lends, args=(Reader(7), [Reader(2)]))
+    text = str(caught.value)
+    assert "reader is 'gid://app/test_testing.Reader/1', not 'gid://app/test_testing.Reader/7'" in text
+    assert "others is ['gid://app/test_testing.Reader/2', 'gid://app/test_testing.Reader/3'], not [" in text
+
+
+async def test_a_validator_that_wants_a_record_is_no_obstacle(jobs: Jobs, lends: type[Job]) -> None:
+    await lends.perform_later(Reader(1), loan=Loan(reader=Reader(1), books=["Emma"]))
+    jobs.assert_enqueued(lends, kwargs={"reader": Reader(1), "loan": Loan(reader=Reader(1), books=["Emma"])})
+    with pytest.raises(AssertionError, match="loan is "):
+        jobs.assert_enqueued(lends, kwargs={"reader": Reader(1), "loan": Loan(reader=Reader(2), books=["Emma"])})
+    await jobs.perform_enqueued()
+    jobs.assert_performed(lends, kwargs={"reader": Reader(1), "loan": Loan(reader=Reader(1), books=["Emma"])})
+
+
+async def test_what_does_not_fit_perform_is_shown_as_it_came(jobs: Jobs) -> None:
+    await jobs.adapter.enqueue([Envelope("mailers.x", "mailers", "SendWelcome", b'{"user_id":"many"}', b"}")])
+    (job,) = jobs.enqueued
+    assert job.arguments == {"user_id": "many"}
+    with pytest.raises(AssertionError, match="user_id is 'many', not 42"):
+        jobs.assert_enqueued(SendWelcome, args=(42,))
+    (run,) = await jobs.perform_enqueued()
+    assert (run.outcome, run.error[:17]) == ("dead", "InvalidArguments:")
 
 
 # -- without a test's clock -----------------------------------------------------------------------

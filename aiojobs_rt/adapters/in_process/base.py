@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from aiojobs_rt.adapters.default import in_process
+from aiojobs_rt.adapters.in_process.hosts import InProcessHost
 from aiojobs_rt.adapters.in_process.lifespans import Lifespans
 from aiojobs_rt.adapters.in_process.runner import Run, Runner
 from aiojobs_rt.core import events
-from aiojobs_rt.core.outcome import Released
+from aiojobs_rt.core.context import about
+from aiojobs_rt.core.lines import log_outcome
+from aiojobs_rt.core.outcome import Released, Succeeded
 from aiojobs_rt.errors import ResultNotKept
 
 if TYPE_CHECKING:
@@ -21,17 +25,26 @@ if TYPE_CHECKING:
     from aiojobs_rt.adapters.base import Ended, Envelope, Status
     from aiojobs_rt.adapters.in_process.clocks import SystemClock
     from aiojobs_rt.adapters.in_process.memory import Held, Memory
+    from aiojobs_rt.core.continuation import Host
     from aiojobs_rt.core.outcome import Outcome
+
+logger = logging.getLogger("aiojobs_rt.in_process")
 
 
 class State:
-    """Queues, and what runs of them in one event loop."""
+    """Queues, and what runs of them in one event loop.
 
-    def __init__(self, clock: SystemClock, memory: Memory) -> None:
+    Args:
+        clock: the time.
+        memory: the queues.
+        host: asked by continuations; None: one that never stops.
+    """
+
+    def __init__(self, clock: SystemClock, memory: Memory, host: Host | None = None) -> None:
         self.memory = memory
         self.clock = clock
         self.lifespans = Lifespans()
-        self.runner = Runner(memory.name, clock.now_ms, self.lifespans)
+        self.runner = Runner(memory.name, clock.now_ms, self.lifespans, host or InProcessHost())
         self.runs: dict[str, Run] = {}
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 
@@ -46,6 +59,11 @@ class State:
         del self.runs[held.message.id]
         self.runner.ended()
         outcome = Released(held.message) if run.task.cancelled() else run.task.result()
+        message = run.message
+        about_it = about(message.id, message.job, message.queue, message.runs)  # its context is gone
+        if isinstance(outcome, Succeeded):
+            logger.debug("job %s (%s) has succeeded", message.id, message.job, extra=about_it)
+        log_outcome(logger, message, outcome, extra=about_it)
         if events.subscribed:
             events.tell_outcome(run.message, outcome, None if run.began is None else time.monotonic() - run.began)
         self.memory.settle(held, outcome, self.clock.now_ms())
@@ -125,7 +143,14 @@ class InProcessAdapter:
         """Enqueue jobs; see `Adapter.enqueue`."""
         state = self.state()
         now_ms = self.clock.now_ms()
-        return [state.memory.put(envelope, now_ms) for envelope in envelopes]
+        enqueued: list[bool] = []
+        for envelope in envelopes:
+            new = state.memory.put(envelope, now_ms)
+            if new:
+                about_it = about(envelope.id, envelope.job, envelope.queue)
+                logger.debug("job %s (%s) is enqueued", envelope.id, envelope.job, extra=about_it)
+            enqueued.append(new)
+        return enqueued
 
     async def status(self, job_id: str, /) -> Status:
         """Where a job is; see `JobHandle.status`."""

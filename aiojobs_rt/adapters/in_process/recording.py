@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
 from aiojobs_rt.adapters.in_process.base import InProcessAdapter, State, process_name
 from aiojobs_rt.adapters.in_process.clocks import VirtualClock
+from aiojobs_rt.adapters.in_process.hosts import PlannedStops, Stop
 from aiojobs_rt.adapters.in_process.memory import Memory
 from aiojobs_rt.adapters.in_process.per_loop import PerLoop
 from aiojobs_rt.core import registry
@@ -19,11 +20,10 @@ from aiojobs_rt.core.durations import instant_to_ms, to_ms
 from aiojobs_rt.core.outcome import Dead, Discarded, Released, Retried
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
 
     from aiojobs_rt.adapters.base import Envelope
     from aiojobs_rt.adapters.in_process.memory import Held
-    from aiojobs_rt.core.message import JobMessage
     from aiojobs_rt.core.outcome import Outcome
     from aiojobs_rt.job import Job
 
@@ -38,7 +38,8 @@ class RecordedJob:
         id: its id.
         job: its class; None when none of that name is known.
         name: its name.
-        arguments: what it was given, by parameter name, without the defaults, as read back from the bytes that were enqueued.
+        arguments: what it was given, by parameter name, without the defaults, as read back from the bytes that were enqueued; a record as
+            its reference, the text "gid://app/User/42".
         queue, priority: where it goes.
         at: when it is due, UTC; None: at once.
         options: what `set` overrode, in ms where it is a duration.
@@ -83,7 +84,8 @@ class TestAdapter(InProcessAdapter):
         super().__init__(self.virtual)
         self.memory = Memory(process_name("test"))
         self.performed: list[PerformedJob] = []
-        self._states = PerLoop(lambda: State(self.clock, self.memory))
+        self._stops = PlannedStops()
+        self._states = PerLoop(lambda: State(self.clock, self.memory, self._stops))
         self._at_once = 0
 
     @property
@@ -157,6 +159,25 @@ class TestAdapter(InProcessAdapter):
         finally:
             self._at_once -= 1
 
+    @contextmanager
+    def interrupt_during_step(self, job: type[Job], step: str, /, *, cursor: Any = None) -> Generator[None]:
+        """Within the block, jobs of a class are interrupted inside a step; see `Jobs.interrupt_during_step`."""
+        with self._stopping(Stop(job, step, cursor=cursor)):
+            yield
+
+    @contextmanager
+    def interrupt_after_step(self, job: type[Job], step: str, /) -> Generator[None]:
+        """Within the block, jobs of a class are interrupted after a step; see `Jobs.interrupt_after_step`."""
+        with self._stopping(Stop(job, step, after=True)):
+            yield
+
+    @contextmanager
+    def _stopping(self, stop: Stop) -> Generator[None]:
+        before = len(self.performed)
+        with self._stops.at(stop):
+            yield
+        stop.check(ran=any(run.name == stop.job.name for run in self.performed[before:]))
+
     def clear(self) -> None:
         """Forget all jobs and runs."""
         self.memory.clear()
@@ -189,7 +210,11 @@ class TestAdapter(InProcessAdapter):
     async def _run(self, which: Callable[[Held], bool]) -> list[PerformedJob]:
         state = self.state()
         runs: list[PerformedJob] = []
-        while (held := self.memory.take(self.clock.now_ms(), which)) is not None:
+
+        def may_run(held: Held) -> bool:
+            return not self._stops.holds(held.message.id) and which(held)
+
+        while (held := self.memory.take(self.clock.now_ms(), may_run)) is not None:
             job = recorded(held)
             try:
                 outcome = await state.perform(held)
@@ -207,7 +232,7 @@ def recorded(held: Held) -> RecordedJob:
     message = held.message
     job_class = registry.resolve(message.job)
     return RecordedJob(
-        id=message.id, job=job_class, name=message.job, arguments=_arguments(job_class, message), queue=message.queue,
+        id=message.id, job=job_class, name=message.job, arguments=arguments_of(job_class, message.args), queue=message.queue,
         priority=message.priority, options=dict(message.options),
         at=EPOCH + timedelta(milliseconds=held.at_ms) if held.place in ("scheduled", "retrying") else None,
     )  # fmt: skip
@@ -231,8 +256,12 @@ def _readable(error: bytes) -> str:
     return f"{fields['error']}: {fields['message']}\n{fields['traceback']}".rstrip() if fields else ""
 
 
-def _arguments(job_class: type[Job] | None, message: JobMessage) -> dict[str, Any]:
-    return orjson.loads(message.args) if job_class is None else job_class.signature().load_plain(message.args)
+def arguments_of(job_class: type[Job] | None, raw: bytes) -> dict[str, Any]:
+    """Serialised arguments by parameter name; records stay references. Plain JSON, when they do not fit perform, or its validators want records."""
+    if job_class is not None:
+        with suppress(Exception):
+            return job_class.signature().load_plain(raw)
+    return cast("dict[str, Any]", orjson.loads(raw))
 
 
 def _filter(

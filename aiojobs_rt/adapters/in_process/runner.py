@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aiojobs_rt.adapters.default import fresh_context
 from aiojobs_rt.core import events, registry
 from aiojobs_rt.core.attempt import describe, error_record
-from aiojobs_rt.core.context import running
+from aiojobs_rt.core.context import host, running
 from aiojobs_rt.core.execution import Halt, Runtime, execute, interrupted, unknown_class
 from aiojobs_rt.core.outcome import Cancelled, Dead
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.adapters.in_process.lifespans import Lifespans
     from aiojobs_rt.adapters.in_process.memory import Held
+    from aiojobs_rt.core.continuation import Host
     from aiojobs_rt.core.execution import HaltReason
     from aiojobs_rt.core.outcome import Outcome
     from aiojobs_rt.job import Job
@@ -64,12 +65,14 @@ class Run:
         options = job_class.options()
         timeout_ms = message.options.get("timeout", options.timeout_ms)
         running.set(message)
+        host.set(self._runner.host)
         try:
             await self._runner.lifespans.enter(job_class)
             if timeout_ms:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(timeout_ms / 1000, self.halt, "timeout")
             self.began = time.monotonic()
+            logger.debug("job %s (%s) starts", message.id, message.job)
             if events.subscribed:
                 events.tell("started", message)
             outcome = await execute(message, job_class, self._halt, runtime)
@@ -97,9 +100,11 @@ class Runner:
         name: what stands as the worker in records.
         now_ms: the clock.
         lifespans: of the job classes.
+        host: asked by continuations.
     """
 
-    def __init__(self, name: str, now_ms: Callable[[], int], lifespans: Lifespans) -> None:
+    def __init__(self, name: str, now_ms: Callable[[], int], lifespans: Lifespans, host: Host) -> None:
+        self.host = host
         self.lifespans = lifespans
         states: dict[type[Job], Any] = lifespans.states
         self.runtime = Runtime(worker=name, now_ms=now_ms, states=states, is_cancelled=self._loop_ends)

@@ -36,8 +36,7 @@ class FakeHost:
         self._stop_after = stop_after
         self._saved = saved
 
-    @property
-    def stopping(self) -> bool:
+    def interrupts(self, message: JobMessage, step: Step | None) -> bool:
         return self.saves >= self._stop_after
 
     def save(self, message: JobMessage) -> None:

@@ -17,6 +17,7 @@ from tests.support.recording import NOW_MS, RecordingAdapter, message_of, outcom
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aiojobs_rt.core.continuation import Step
     from aiojobs_rt.core.message import JobMessage
 
 
@@ -186,7 +187,8 @@ async def test_a_step_that_gets_an_execution_of_its_own_interrupts(heard: list[E
         async def work(self) -> None: ...
 
     class Host:
-        stopping = False
+        def interrupts(self, message: JobMessage, step: Step | None) -> bool:
+            return False
 
         def save(self, message: JobMessage) -> None: ...
 

@@ -1,12 +1,12 @@
 -- Inspect: all that is known of one job. Writes nothing.
 -- KEYS  index, stream, workers, scheduled, retries, dead, parked, cancelled, recent, errors:<id>, result:<id>, moved:<id>,
---       outgoing
+--       outgoing, progress:<id>
 -- ARGV  id
--- Returns {state, now, time, lane, job, args, meta, consumer, marked as cancelled, errors}; state: waiting, running, scheduled, retrying (also on its
---         way to another queue), dead.
+-- Returns {state, now, time, lane, job, args, meta, consumer, marked as cancelled, errors}, of an entry of the stream also what is saved of its
+--         progress ('<moves> <json>' or ''); state: waiting, running, scheduled, retrying (also on its way to another queue), dead.
 --         {'ended', now, its line in recent or '', the result's record or ''}; {'moved', now, queue}; {'unknown', now}.
 local index, stream, workers, parked, cancelled, recent = KEYS[1], KEYS[2], KEYS[3], KEYS[7], KEYS[8], KEYS[9]
-local errors, result, moved, outgoing = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
+local errors, result, moved, outgoing, progress = KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local sets = {scheduled = KEYS[4], retries = KEYS[5], dead = KEYS[6]}
 local id = ARGV[1]
 --@include clock
@@ -50,7 +50,7 @@ if entry then
   local consumer = not pending.err and pending[1] and pending[1][2] or ''
   local running = consumer ~= '' and tonumber(redis.call('ZSCORE', workers, consumer) or 0) > now
   return {running and 'running' or 'waiting', now, tonumber(string.match(entry, '^%d+')), lane, job, args, meta, consumer,
-    redis.call('HEXISTS', cancelled, id), history}
+    redis.call('HEXISTS', cancelled, id), history, redis.call('GET', progress) or ''}
 end
 local packed = redis.call('HGET', parked, id)
 if not packed then
