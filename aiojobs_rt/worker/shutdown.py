@@ -109,6 +109,29 @@ class Shutdown:
             logger.error("while stopping: %s; what is left here is reclaimed by other workers", error)  # noqa: TRY400 - an outage
 
 
+async def to_its_end(coroutine: Coroutine[Any, Any, None], *, timeout: float) -> None:  # noqa: ASYNC109 - what is left then is cancelled
+    """Run it, for at most `timeout` seconds, however often the caller is cancelled meanwhile; then the caller is told.
+
+    Raises:
+        CancelledError: the caller was cancelled; the coroutine has ended.
+    """
+    task = asyncio.create_task(coroutine)
+    deadline = time.monotonic() + timeout
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task], timeout=max(0.0, deadline - time.monotonic()))
+        except asyncio.CancelledError as error:
+            cancelled = error
+        if time.monotonic() >= deadline:
+            task.cancel()
+            deadline += timeout
+    if cancelled is not None:
+        raise cancelled
+    if not task.cancelled():
+        task.result()
+
+
 async def _first_of(deadline: float, *waits: Any) -> None:
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:

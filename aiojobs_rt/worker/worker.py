@@ -38,7 +38,7 @@ from aiojobs_rt.worker.promoter import Promoter
 from aiojobs_rt.worker.reclaimer import Reclaimer
 from aiojobs_rt.worker.served import Served
 from aiojobs_rt.worker.settler import Settler
-from aiojobs_rt.worker.shutdown import Shutdown
+from aiojobs_rt.worker.shutdown import Shutdown, to_its_end
 from aiojobs_rt.worker.slots import Slots
 from aiojobs_rt.worker.startup import add_registered_shards, await_redis, choose_queues, enter_lifespans, find_adapter
 from aiojobs_rt.worker.state import WorkerState
@@ -186,7 +186,7 @@ class Worker:
         """Work until `stop`; with `burst`, until the queues are drained.
 
         Cancelling it cancels the running jobs without waiting for them; their entries go back to the queue at once, as far as Redis
-        answers, else when the lease has passed.
+        answers, else when the lease has passed. Cancelling it once more gives up waiting for Redis; its connections are closed all the same.
 
         Raises:
             ConfigurationError: a job class can't be loaded, or Redis is too old or not as configured.
@@ -201,11 +201,15 @@ class Worker:
                     await self._work(group, task_status)
             finally:
                 with anyio.CancelScope(shield=True):
-                    if any(served.registered for served in self._state.queues.values()) or self._heartbeat is not None:
-                        with anyio.move_on_after(3):
-                            await self._shutdown.give_back()
-                    with anyio.move_on_after(5):
-                        await self._close()
+                    try:
+                        if (
+                            any(served.registered for served in self._state.queues.values())
+                            or self._heartbeat is not None
+                        ):
+                            with anyio.move_on_after(3):
+                                await self._shutdown.give_back()
+                    finally:
+                        await to_its_end(self._close(), timeout=5)
 
     def stop(self) -> None:
         """Stop, as TERM does; a second call stops at once."""

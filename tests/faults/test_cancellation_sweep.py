@@ -1,4 +1,4 @@
-"""The k-th await of enqueuer, fetcher, settler, promoter and of the whole worker up to its closing is cancelled, for k = 1, 2, 3 ... until there is no k-th. (G1, G5)
+"""The k-th await of enqueuer, fetcher, settler, promoter and of the whole worker, its ending included, is cancelled, for k = 1, 2, 3 ... until there is no k-th. (G1, G5)
 
 Twice each: while it waits, and when the answer has come but nobody has looked at it. After each: no job is lost or there twice, every
 entry that was delivered is held or will be put back, the connections and tasks are those of before, and the next call works.
@@ -276,13 +276,6 @@ async def work(url: str, queue: RawQueue, cancelling: Cancelling) -> None:
         await adapter.enqueue(envelopes)
         ids = {envelope.id for envelope in envelopes}
         worker: Any = Worker(queues=["q"], adapter=adapter, lease=30, concurrency=2, shutdown_timeout=1)
-        close = worker._close
-
-        async def close_uncut() -> None:
-            cancelling.armed = False  # who cancels the closing itself gets what was closed by then
-            await close()
-
-        worker._close = close_uncut
         working = asyncio.create_task(cancelling.over(worker.run()))
         await wait_until(lambda: working.done() or set(Swept.ended) == ids, interval=0.001)
         worker.stop()
@@ -299,3 +292,39 @@ async def work(url: str, queue: RawQueue, cancelling: Cancelling) -> None:
 @MODES
 async def test_the_worker(redis_url: str, late: bool) -> None:
     await sweep(redis_url, work, late=late, least=6)
+
+
+class Endless(Job):
+    queue = "q"
+    running = 0
+
+    async def perform(self) -> None:
+        if Endless.running >= 2:
+            return  # the next worker's
+        Endless.running += 1
+        await asyncio.Event().wait()
+
+
+async def end(url: str, queue: RawQueue, cancelling: Cancelling) -> None:
+    """The worker is cancelled while it works, and once more at the k-th await of its ending."""
+    Endless.running = 0
+    cancelling.armed = False
+    async with RedisAdapter(url) as adapter:
+        await adapter.enqueue([Endless.bind().envelope() for _ in range(3)])
+        worker: Any = Worker(queues=["q"], adapter=adapter, lease=30, concurrency=2, shutdown_timeout=1)
+        working = asyncio.create_task(cancelling.over(worker.run()))
+        await wait_until(lambda: Endless.running == 2, interval=0.001)
+        cancelling.awaits, cancelling.armed = 0, True
+        working.cancel()
+        await asyncio.wait([working])
+        assert working.cancelled()
+        cancelling.armed = False
+        queue.client.zrem(queue.keys.workers, *(queue.client.zrange(queue.keys.workers, 0, -1) or [b"-"]))
+        last = Worker(queues=["q"], adapter=adapter, lease=30, concurrency=2, burst=True)
+        await last.run()
+    assert queue.leftovers() == {}
+
+
+@MODES
+async def test_the_end_of_a_cancelled_worker(redis_url: str, late: bool) -> None:
+    await sweep(redis_url, end, late=late, least=4)
