@@ -30,6 +30,7 @@ from aiojobs_rt.core.hooks import compile_hooks
 from aiojobs_rt.core.message import JobMessage, new_job_id
 from aiojobs_rt.core.methods import wrong_choice, wrong_lifespan, wrong_perform
 from aiojobs_rt.core.options import Options
+from aiojobs_rt.core.plan import Plan
 from aiojobs_rt.core.result import Result
 from aiojobs_rt.enqueue import Bound, deliver_all
 from aiojobs_rt.errors import InvalidJob
@@ -96,6 +97,7 @@ class Job:
 
     _policies: ClassVar[tuple[Policy, ...]] = ()
     _options: ClassVar[Options]
+    _plan: ClassVar[Plan]
     _arguments: ClassVar[Arguments | None] = None
     _result: ClassVar[Result | None] = None
     _local_names: ClassVar[dict[str, Any] | None] = None
@@ -147,6 +149,7 @@ class Job:
             if wrong := wrong_choice(cls, choice):
                 raise InvalidJob(f"{cls.__qualname__}.{choice} {wrong}")
         cls._chooses = cls.choose_queue is not Job.choose_queue or cls.choose_priority is not Job.choose_priority
+        cls._plan = Plan.of(cls, None, cls._hooks)
         if cls.is_abstract():
             return
         if wrong := wrong_perform(cls):
@@ -195,8 +198,14 @@ class Job:
     @classmethod
     def _compile(cls, local_names: dict[str, Any] | None) -> None:
         types = type_arguments(cls, defining_class(cls, "perform"))
-        cls._arguments = Arguments.of(cls.perform, job=cls.name, local_names=local_names, type_arguments=types)
+        arguments = Arguments.of(cls.perform, job=cls.name, local_names=local_names, type_arguments=types)
         cls._result = Result.of(cls.perform, job=cls.name, local_names=local_names, type_arguments=types)
+        cls._take(arguments)
+
+    @classmethod
+    def _take(cls, arguments: Arguments) -> None:
+        cls._arguments = arguments
+        cls._plan = Plan.of(cls, arguments, cls._hooks)
 
     @classmethod
     def _compile_late(cls) -> None:

@@ -105,11 +105,12 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
     Raises:
         asyncio.CancelledError: the worker itself is cancelled.
     """
-    options = job_class._options  # noqa: SLF001 - the hot path reads what options() returns
+    plan = job_class._plan  # noqa: SLF001 - made for this
+    options = plan.options
     job: Job | None = None
     restored: Restored | None = None
     try:
-        job = job_class.__new__(job_class)
+        job = job_class() if plan.bare else job_class.__new__(job_class)
         job._message = message  # noqa: SLF001 - this is where a job gets its message
         if message.queue != options.queue:
             job.queue = message.queue
@@ -119,25 +120,24 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
                 return Discarded(expired, keep_ms=message.options.get("keep_result", options.keep_ms))
             if CONTEXT in message.extra:
                 restored = Restored(message.extra[CONTEXT])
-        job.__init__()  # type: ignore[misc] # the class's own, with no arguments; made without it so that its errors are the job's
+        if not plan.bare:
+            job.__init__()  # type: ignore[misc] # the class's own, with no arguments; made without it so that its errors are the job's
         if restored is not None:
             restored.check()
         if runtime.states:
             job.state = runtime.states.get(job_class)
-        arguments = job_class._arguments or job_class.signature()  # noqa: SLF001 - compiled when the class was defined
-        if job_class.log_arguments:
-            logger.info(BEGINS, message.id, message.job, arguments.show(message.args))
-        if job_class._hooks is not None:  # noqa: SLF001 - compiled with the class
-            raw = message.args
-            positional, named = await arguments.locate(raw) if arguments.refers else arguments.load(raw)
-            job._given = positional, named  # noqa: SLF001 - as above
-            value = await run_chain(job_class._hooks.perform, job, partial(job.perform, *positional, **named))  # noqa: SLF001 - as above
-        elif arguments.plain:
-            value = await job.perform(**arguments.load_plain(message.args))
+        if plan.load is not None:
+            value = await job.perform(**plan.load(message.args))
         else:
-            raw = message.args
+            arguments, raw = plan.arguments or job_class.signature(), message.args
+            if plan.log_arguments:
+                logger.info(BEGINS, message.id, message.job, arguments.show(raw))
             positional, named = await arguments.locate(raw) if arguments.refers else arguments.load(raw)
-            value = await job.perform(*positional, **named)
+            if plan.hooks is None:
+                value = await job.perform(*positional, **named)
+            else:
+                job._given = positional, named  # noqa: SLF001 - this is where a job gets them
+                value = await run_chain(plan.hooks.perform, job, partial(job.perform, *positional, **named))
         keep_ms = options.keep_ms if not message.options else message.options.get("keep_result", options.keep_ms)
         if not keep_ms:
             return SUCCEEDED

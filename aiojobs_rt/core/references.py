@@ -223,7 +223,7 @@ def _refer_from_now_on(kind: type[Any]) -> None:
         if arguments is not None and any(issubclass(held, kind) for held in arguments.by_value):
             made.append((job_class, arguments.referring()))
     for job_class, arguments in made:
-        job_class._arguments = arguments  # noqa: SLF001 - as above
+        job_class._take(arguments)  # noqa: SLF001 - as above
 
 
 def find(kind: type[Any]) -> Reference | None:

@@ -332,7 +332,7 @@ class Fetcher:
         }
         wakes = [served.keys.wake + consumer for served in together]
         since = time.monotonic()
-        soonest = min(served.safe_until() for served in together) - since
+        soonest = min(served.safe_until for served in together) - since
         block_ms = max(1, min(longest_ms, int(soonest * 1000) - 100))
         names = [*streams, *wakes]
         suspects = any(lane == SUSPECTS for _, lane in streams.values())

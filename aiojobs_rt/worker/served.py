@@ -8,16 +8,23 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
 from aiojobs_rt.adapters.redis.keys import RETURNED, SUSPECTS, queue_keys
 from aiojobs_rt.core.message import JobMessage, MalformedMessage, parse
 from aiojobs_rt.settings import settings
+
+if TYPE_CHECKING:
+    import asyncio
 
 REMEMBER_CANCELS = 60.0
 NUMBERED = re.compile(r"p-?[0-9]{1,18}")
 REMEMBER_SETTLED = 20_000
 SLACK = 8
 """A worker reads jobs of up to so many times its `max_payload`: what enqueued them may have a larger one."""
+
+PLAIN_SIZE = 200
+"""Bytes of a job that succeeded, in a settle call, about."""
 
 Verdict = tuple[str, tuple[str | bytes | int, ...]]
 """What settle.lua is told of a job: the verb and its arguments."""
@@ -26,9 +33,37 @@ SUCCEEDED: Verdict = ("succeeded", ())
 
 
 class Delivery:
-    """An entry of a stream that was delivered to this worker."""
+    """An entry of a stream that was delivered to this worker, and, once that is decided, what becomes of it.
 
-    __slots__ = ("consumer", "entry", "fields", "gone", "lane", "message", "served", "since")
+    Attributes:
+        gone: it was put back; an outcome that comes later is dropped.
+        verb, extra, record: what settle.lua is told of it.
+        size: bytes that it takes in the call, about.
+    """
+
+    __slots__ = (
+        "consumer",
+        "entry",
+        "extra",
+        "fields",
+        "gone",
+        "lane",
+        "message",
+        "record",
+        "served",
+        "since",
+        "size",
+        "verb",
+    )
+
+    verb: str
+    extra: tuple[str | bytes | int, ...]
+    record: bytes
+    size: int
+
+    jobs = 1
+    answered: asyncio.Future[bool] | None = None
+    """Nobody waits for the answer."""
 
     def __init__(self, served: Served, lane: str, entry: bytes, fields: list[bytes], since: float) -> None:
         self.served = served
@@ -39,6 +74,17 @@ class Delivery:
         self.since = since
         self.gone = False
         self.message: JobMessage | None = None
+
+    def decide(self, verb: str, extra: tuple[str | bytes | int, ...], record: bytes) -> None:
+        """Note what becomes of it."""
+        self.verb = verb
+        self.extra = extra
+        self.record = record
+        self.size = (
+            PLAIN_SIZE
+            if not extra
+            else PLAIN_SIZE + 100 + sum(len(part) for part in extra if not isinstance(part, int))
+        )
 
     @property
     def job_id(self) -> str | bytes:
@@ -91,7 +137,6 @@ class Served:
         self.registered = False
         self.born = b""
         self.deadline = 0.0
-        """time.monotonic() until which the lease is known to hold: when the last answered renewal was sent, plus the lease."""
         self.paused = False
         self.lanes: list[str] = [""]
         """In the order in which they are read."""
@@ -109,6 +154,17 @@ class Served:
         self.refused_until = 0.0
         """time.monotonic() until which it is not read, for that reason."""
 
+    @property
+    def deadline(self) -> float:
+        """time.monotonic() until which the lease is known to hold: when the last answered renewal was sent, plus the lease."""
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float) -> None:
+        self._deadline = deadline
+        self.safe_until = deadline - self.lease / 6
+        """No read and no job starts after this (time.monotonic): the lease could pass meanwhile."""
+
     def too_large(self, args: int, meta: int) -> MalformedMessage:
         """What is wrong with a job of so many bytes; it keeps its payload, and can be retried by a worker that reads more."""
         return MalformedMessage(
@@ -124,13 +180,9 @@ class Served:
         """For how long nobody reclaims after Redis was away: a third of a lease, at least 5 s."""
         return int(max(self.lease / 3, 5.0) * 1000)
 
-    def safe_until(self) -> float:
-        """No read and no job starts after this (time.monotonic): the lease could pass meanwhile."""
-        return self.deadline - self.lease / 6
-
     def may_read(self, now: float) -> bool:
         """Whether a read may start now (time.monotonic)."""
-        return self.registered and now < self.safe_until() and now >= self.refused_until
+        return self.registered and now < self.safe_until and now >= self.refused_until
 
     def hold(self, delivery: Delivery) -> None:
         """Note that an entry is here."""

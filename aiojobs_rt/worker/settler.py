@@ -31,6 +31,7 @@ from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Discarded, Outco
 from aiojobs_rt.core.propagation import CONTEXT
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
+from aiojobs_rt.worker.served import PLAIN_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,22 +49,6 @@ LOST = b"0"
 """In settle.lua's answer, the mark of a job that was not this worker's any more; an empty answer: none was lost."""
 _OF_NO_EARLIER_RUN = frozenset({CONTEXT, "due", "delay"})
 """What a job's meta may hold from the start."""
-
-
-class Settlement:
-    """A delivery and what settle.lua is told of it."""
-
-    __slots__ = ("delivery", "extra", "record", "size", "verb")
-
-    jobs = 1
-    answered: asyncio.Future[bool] | None = None
-
-    def __init__(self, delivery: Delivery, verb: str, record: bytes, extra: tuple[Argument, ...]) -> None:
-        self.delivery = delivery
-        self.verb = verb
-        self.record = record
-        self.extra = extra
-        self.size = 200 if not extra else 300 + sum(len(part) for part in extra if not isinstance(part, int))
 
 
 class Settler:
@@ -106,12 +91,14 @@ class Settler:
             and (message := delivery.message) is not None
             and not ((message.failures or message.extra) and _has_history(message))
         ):
-            verb: str = "succeeded"
-            extra: tuple[Argument, ...] = ()
-            record = self._record(delivery, verb, began, ended)
+            delivery.verb = "succeeded"
+            delivery.extra = ()
+            delivery.record = self._record(message, "succeeded", began, ended)
+            delivery.size = PLAIN_SIZE
         else:
-            verb, extra, record = self._explain(delivery, outcome, began, ended, keep_meta=keep_meta)
-        self._queue(delivery.served).batcher.add(Settlement(delivery, verb, record, extra))
+            delivery.decide(*self._explain(delivery, outcome, began, ended, keep_meta=keep_meta))
+        queue = self._queues.get(delivery.served.name) or self._queue(delivery.served)
+        queue.batcher.add(delivery)
 
     def release(self, delivery: Delivery, meta: bytes = b"") -> None:
         """Put a delivery back onto its queue, before all others; at no charge unless `meta` says otherwise."""
@@ -119,13 +106,15 @@ class Settler:
             return
         delivery.gone = True
         self.unsettled += 1
-        self._queue(delivery.served).batcher.add(Settlement(delivery, "released", b"", (meta, b"", b"", b"")))
+        delivery.decide("released", (meta, b"", b"", b""), b"")
+        self._queue(delivery.served).batcher.add(delivery)
 
     def settle_again(self, delivery: Delivery, verdict: Verdict) -> None:
         """Settle once more what was settled before, by a Redis that has forgotten it since (failover): done is done."""
         verb, extra = verdict
         self.unsettled += 1
-        self._queue(delivery.served).batcher.add(Settlement(delivery, verb, b"", extra))
+        delivery.decide(verb, extra, b"")
+        self._queue(delivery.served).batcher.add(delivery)
 
     def release_unsafe(self, delivery: Delivery) -> None:
         """Put back what may not start because its lease could pass meanwhile. After a lost lease it is not ours to put back."""
@@ -164,19 +153,16 @@ class Settler:
         self.unsettled -= count
         self.less_unsettled.set()
 
-    def _record(self, delivery: Delivery, verb: str, began: float, ended: float, reason: str = "") -> bytes:
-        message = delivery.message
-        assert message is not None  # noqa: S101 - what ran was read
-        now_ms = self._state.clock.now_ms()
-        took = ended - began
-        line: list[str | int] = [
+    def _record(self, message: JobMessage, verb: str, began: float, ended: float, reason: str = "") -> bytes:
+        state = self._state
+        line = [
             message.id,
             message.job,
             verb,
             message.enqueued_at_ms,
-            now_ms - int(took * 1000),
-            int(took * 1_000_000),
-            self._state.name,
+            state.clock.at_ms(began),
+            int((ended - began) * 1_000_000),
+            state.name,
         ]
         if reason:
             line.append(reason[:500])
@@ -186,8 +172,9 @@ class Settler:
         self, delivery: Delivery, outcome: Outcome, began: float, ended: float, *, keep_meta: bool
     ) -> tuple[str, tuple[Argument, ...], bytes]:
         """Verb, its four arguments and the line for the recently finished, as settle.lua takes them."""
-        if delivery.message is not None:
-            log_outcome(logger, delivery.message, outcome)
+        ran = delivery.message
+        assert ran is not None  # noqa: S101 - what has an outcome was read
+        log_outcome(logger, ran, outcome)
         match outcome:
             case Retried(message, delay_ms, error, queue):
                 meta = delivery.fields[7] if keep_meta and len(delivery.fields) == 8 else message.meta()
@@ -200,18 +187,18 @@ class Settler:
                 meta = b"" if keep_meta else message.meta()
                 summary = summary_of(error)
                 value = orjson.dumps({"outcome": "dead", "error": summary}) if keep_ms else b""
-                return "dead", (meta, error, keep_ms, value), self._record(delivery, "dead", began, ended, summary)
+                return "dead", (meta, error, keep_ms, value), self._record(ran, "dead", began, ended, summary)
             case Discarded(reason, keep_ms):
                 value = orjson.dumps({"outcome": "discarded", "error": reason}) if keep_ms else b""
-                record = self._record(delivery, "discarded", began, ended, reason)
+                record = self._record(ran, "discarded", began, ended, reason)
                 return "discarded", (keep_ms, value, "", ""), record
             case Cancelled(keep_ms):
                 value = orjson.dumps({"outcome": "cancelled", "error": ""}) if keep_ms else b""
-                return "cancelled", (keep_ms, value, "", ""), self._record(delivery, "cancelled", began, ended)
+                return "cancelled", (keep_ms, value, "", ""), self._record(ran, "cancelled", began, ended)
             case _:
-                history = "1" if (ran := delivery.message) is not None and _has_history(ran) else ""
+                history = "1" if _has_history(ran) else ""
                 value = b"" if outcome.result is None else SUCCEEDED_RECORD + outcome.result + b"}"
-                record = self._record(delivery, "succeeded", began, ended)
+                record = self._record(ran, "succeeded", began, ended)
                 return "kept", (outcome.keep_ms, value, history, ""), record
 
 
@@ -226,12 +213,12 @@ class _Queue:
         self._served = served
         self._on_crossing = on_crossing
         self._numbers: dict[str, int] = {}
-        self._kept: list[Settlement] = []
+        self._kept: list[Delivery] = []
         self._refused: set[bytes] = set()
         self._lost = 0
         self._reported_at = -REPORT_AGAIN
         self.wire = Wires(state.adapter.endpoint, "aiojobs_rt:settle").of(served.name)
-        self.batcher: Batcher[Settlement] = Batcher(self._send)
+        self.batcher: Batcher[Delivery] = Batcher(self._send)
 
     def retry_kept(self) -> None:
         self._report_lost()
@@ -239,16 +226,16 @@ class _Queue:
         for item in kept:
             self.batcher.add(item)
 
-    async def _send(self, items: list[Settlement]) -> None:
+    async def _send(self, items: list[Delivery]) -> None:
         """Settle a batch; items of an earlier epoch go as that consumer's calls, and are lost."""
-        consumers = {item.delivery.consumer for item in items}
+        consumers = {item.consumer for item in items}
         if len(consumers) == 1:
-            await self._settle(items, items[0].delivery.consumer)
+            await self._settle(items, consumers.pop())
             return
         for consumer in consumers:
-            await self._settle([item for item in items if item.delivery.consumer == consumer], consumer)
+            await self._settle([item for item in items if item.consumer == consumer], consumer)
 
-    async def _settle(self, items: list[Settlement], consumer: str) -> None:
+    async def _settle(self, items: list[Delivery], consumer: str) -> None:
         try:
             answer = await self._call(items, consumer)
         except exceptions.ResponseError as error:
@@ -266,7 +253,7 @@ class _Queue:
         else:
             self._note(items, answer, consumer)
 
-    async def _call(self, items: list[Settlement], consumer: str) -> bytes:
+    async def _call(self, items: list[Delivery], consumer: str) -> bytes:
         keys = self._served.keys
         number = self._numbers[consumer] = self._numbers.get(consumer, 0) + 1
         arguments = self._pack(items, number)
@@ -283,22 +270,20 @@ class _Queue:
                 self._state.redis.succeeded()
                 return answer
 
-    def _pack(self, items: list[Settlement], number: int) -> list[Argument]:
+    def _pack(self, items: list[Delivery], number: int) -> list[Argument]:
         options = settings()
         kinds: dict[tuple[str, bytes, str], int] = {}
         head: list[Argument] = []
         body: list[Argument] = []
         for item in items:
-            delivery = item.delivery
-            message = delivery.message
-            fields = delivery.fields
-            name = fields[3] if len(fields) == 8 else b""
-            key = (delivery.lane, name, item.verb)
+            fields = item.fields
+            key = (item.lane, fields[3] if len(fields) == 8 else b"", item.verb)
             kind = kinds.get(key)
             if kind is None:
                 kind = kinds[key] = len(kinds) + 1
                 head += key
-            body += (kind, delivery.entry, message.id if message is not None else delivery.job_id, item.record)
+            message = item.message
+            body += (kind, item.entry, message.id if message is not None else item.job_id, item.record)
             if item.extra:
                 body += item.extra
         return [
@@ -313,15 +298,14 @@ class _Queue:
             *body,
         ]
 
-    def _note(self, items: list[Settlement], answer: bytes, consumer: str) -> None:
+    def _note(self, items: list[Delivery], answer: bytes, consumer: str) -> None:
         served = self._served
+        verdicts = {item.entry: (item.verb, item.extra) for item in items if item.extra}
         if consumer == served.consumer:
-            by_lane: dict[str, list[bytes]] = {}
-            for item in items:
-                by_lane.setdefault(item.delivery.lane, []).append(item.delivery.entry)
-            verdicts = {item.delivery.entry: (item.verb, item.extra) for item in items if item.extra}
-            for lane, entries in by_lane.items():
-                served.let_go(lane, entries, verdicts)
+            lanes = {item.lane for item in items}
+            for lane in lanes:
+                alone = len(lanes) == 1
+                served.let_go(lane, [item.entry for item in items if alone or item.lane == lane], verdicts)
         self._settler.settled(len(items))
         if logger.isEnabledFor(logging.DEBUG):
             _log_successes(items, answer)
@@ -329,7 +313,7 @@ class _Queue:
         if lost:
             self._lost += lost
             self._report_lost()
-        if any(item.verb == "retried" and item.extra[3] for item in items):
+        if any(verb == "retried" and extra[3] for verb, extra in verdicts.values()):
             self._on_crossing(served)
 
     def _report_lost(self) -> None:
@@ -344,11 +328,11 @@ class _Queue:
             )
             self._lost, self._reported_at = 0, now
 
-    def _keep(self, item: Settlement, error: Exception) -> None:
-        entry = item.delivery.entry
+    def _keep(self, item: Delivery, error: Exception) -> None:
+        entry = item.entry
         if entry not in self._refused:
             self._refused.add(entry)
-            message = item.delivery.message
+            message = item.message
             logger.error(
                 "Redis refuses to settle job %s (%s): %s; it is kept and tried again",
                 message.id if message else "?",
@@ -358,10 +342,10 @@ class _Queue:
         self._kept.append(item)
 
 
-def _log_successes(items: list[Settlement], answer: bytes) -> None:
+def _log_successes(items: list[Delivery], answer: bytes) -> None:
     """A line for each job that has succeeded; the records say themselves which, as a batch is sent outside of all jobs."""
     for number, item in enumerate(items):
-        message = item.delivery.message
+        message = item.message
         if item.verb in ("succeeded", "kept") and answer[number : number + 1] != LOST and message is not None:
             fields = about(message.id, message.job, message.queue, message.runs)
             logger.debug("job %s (%s) has succeeded", message.id, message.job, extra=fields)

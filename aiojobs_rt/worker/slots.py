@@ -140,15 +140,15 @@ class Slots:
         host.set(self._progress)
         verbose = logger.isEnabledFor(logging.DEBUG)
         buffer, settler = self._buffer, self._settler
-        fresh, run_began = True, 0.0  # just woken; since when it runs jobs that never wait
+        fresh = True  # just woken
+        began = run_began = 0.0  # what it takes now; since when it runs jobs that never wait
         try:
             while True:
-                began = time.monotonic()
                 if fresh:
                     if buffer.turning:
                         await buffer.wait()
                         continue
-                    run_began = began
+                    began = run_began = time.monotonic()
                 elif began - run_began > TURN:
                     await buffer.turn()
                     began = run_began = time.monotonic()
@@ -161,21 +161,26 @@ class Slots:
                     fresh = True
                     continue
                 fresh = False
-                if began > delivery.served.safe_until():
+                served = delivery.served
+                if began > served.safe_until:
                     settler.release_unsafe(delivery)
+                    began = time.monotonic()
                     continue
                 try:
                     message = delivery.read()
                 except (MalformedMessage, NewerMessage) as error:
                     self._settle_unreadable(delivery, error)
+                    began = time.monotonic()
                     continue
                 running.set(message)  # also for the settler's lines about it
                 job_class = registry.resolve(message.job)
                 if job_class is None:
                     settler.put(delivery, unknown_class(message, self._runtime), began, began)
+                    began = time.monotonic()
                     continue
-                if delivery.served.cancels and message.id in delivery.served.cancels:
+                if served.cancels and message.id in served.cancels:
                     settler.put(delivery, Cancelled(job_class.options().keep_ms), began, began)
+                    began = time.monotonic()
                     continue
                 slot.delivery = delivery
                 slot.started = began
@@ -183,7 +188,7 @@ class Slots:
                     logger.debug("job %s (%s) starts", message.id, message.job)
                 if events.subscribed:
                     events.tell("started", message)
-                timeout_ms = job_class.options().timeout_ms
+                timeout_ms = job_class._plan.options.timeout_ms  # noqa: SLF001 - made for this
                 if message.options:
                     timeout_ms = message.options.get("timeout", timeout_ms)
                 if timeout_ms:
@@ -193,14 +198,14 @@ class Slots:
                     outcome = await execute(message, job_class, slot.halt, self._runtime)
                 except Exception as error:  # noqa: BLE001 - no job takes its worker down (G13)
                     outcome = self._broken(message, error)
-                now = time.monotonic()
-                if now - began > TURN:
-                    run_began = now
+                ended = time.monotonic()
+                if ended - began > TURN:
+                    run_began = ended
                 slot.delivery = None
                 self.finished += 1
                 slot.deadline = NEVER
                 if outcome is not None:
-                    settler.put(delivery, outcome, began, now)
+                    settler.put(delivery, outcome, began, ended)
                 if message.extra:
                     self._progress.ended(message)
                 if slot.retired:
@@ -216,6 +221,7 @@ class Slots:
                 if context != baseline and _is_dirty(context, baseline):
                     self._replace(slot, group)
                     return
+                began = ended  # of the next one, at once
         except asyncio.CancelledError:
             if self._runtime.is_cancelled():
                 raise

@@ -36,6 +36,10 @@ class RedisClock:
         """Redis' time now, in ms since the epoch."""
         return int(time.monotonic() * 1000 + self._offset_ms)
 
+    def at_ms(self, instant: float) -> int:
+        """Redis' time at an instant of time.monotonic()."""
+        return int(instant * 1000 + self._offset_ms)
+
     def seconds_until(self, instant_ms: float) -> float:
         """How long it is until an instant of Redis' time."""
         return (instant_ms - self._offset_ms) / 1000 - time.monotonic()

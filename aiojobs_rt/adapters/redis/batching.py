@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextvars import Context
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class Item(Protocol):
 
 T = TypeVar("T", bound=Item)
 
+_jobs, _size = attrgetter("jobs"), attrgetter("size")
+
 MAX_JOBS = 1_000
 MAX_BYTES = 1 << 20
 
@@ -50,9 +54,11 @@ class Batcher(Generic[T]):
         self._send = send
         self._waiting: deque[T] = deque()
         self._sender: asyncio.Task[None] | None = None
+        self._asked = False  # whether anybody ever waited for an answer
 
     def put(self, item: T) -> asyncio.Future[Any]:
         """Add an item; the future brings its answer."""
+        self._asked = True
         future = item.answered = asyncio.get_running_loop().create_future()
         self.add(item)
         return future
@@ -112,16 +118,21 @@ class Batcher(Generic[T]):
             self._waiting.clear()
 
     def _next_batch(self) -> list[T]:
-        items: list[T] = []
-        jobs = size = 0
         waiting = self._waiting
-        while waiting:
-            item = waiting[0]
-            jobs += item.jobs
-            size += item.size
-            if items and (jobs > MAX_JOBS or size > MAX_BYTES):
-                break
-            waiting.popleft()
-            if item.answered is None or not item.answered.done():
-                items.append(item)
-        return items
+        items = list(islice(waiting, MAX_JOBS))
+        if sum(map(_jobs, items)) > MAX_JOBS or sum(map(_size, items)) > MAX_BYTES:
+            jobs = size = 0
+            for count, item in enumerate(items):
+                jobs += item.jobs
+                size += item.size
+                if count and (jobs > MAX_JOBS or size > MAX_BYTES):
+                    del items[count:]
+                    break
+        if len(items) == len(waiting):
+            waiting.clear()
+        else:
+            for _ in items:
+                waiting.popleft()
+        if not self._asked:
+            return items
+        return [item for item in items if item.answered is None or not item.answered.done()]

@@ -85,6 +85,14 @@ def test_arguments_stay_the_bytes_they_were_even_if_they_are_no_json() -> None:
     assert read(b'{"v":1,"at":5}', args=b"\xff{").args == b"\xff{"
 
 
+def test_a_message_of_the_same_name_and_time_as_the_one_before_is_its_own() -> None:
+    meta = b'{"v":1,"at":5}'
+    before, after = read(meta), read(meta, job_id=b"q.2", args=b"[]")
+    assert (before.id, before.args, after.id, after.args) == ("q.1", b"{}", "q.2", b"[]")
+    assert (after.job, after.enqueued_at_ms) == ("Mail", 5)
+    assert read(meta, job=b"Other").job == "Other"
+
+
 def test_fields_that_this_version_does_not_know_are_kept() -> None:
     meta = b'{"v":1,"at":5,"failures":2,"batch":{"id":"b1","n":[1,null]}}'
     assert read(meta).extra == {"batch": {"id": "b1", "n": [1, None]}}
@@ -148,6 +156,9 @@ def test_a_malformed_meta_says_what_is_wrong(meta: bytes, message: str) -> None:
 def test_an_id_or_name_that_is_no_text_is_malformed(fields: dict[str, bytes]) -> None:
     with pytest.raises(MalformedMessage, match="UnicodeDecodeError"):
         read(b'{"v":1,"at":5}', **fields)
+    read(b'{"v":1,"at":5}')
+    with pytest.raises(MalformedMessage, match="UnicodeDecodeError"):
+        read(b'{"v":1,"at":5}', **fields)  # after one of the same time too
 
 
 def test_a_message_of_a_newer_version_is_told_from_a_malformed_one() -> None:
@@ -160,6 +171,9 @@ def test_a_message_of_a_newer_version_is_told_from_a_malformed_one() -> None:
 def test_control_characters_never_reach_a_log(field: str) -> None:
     with pytest.raises(MalformedMessage, match="control characters"):
         read(b'{"v":1,"at":5}', **{field: b"q.1\n\x1b[31m"})
+    read(b'{"v":1,"at":5}')
+    with pytest.raises(MalformedMessage, match="control characters"):
+        read(b'{"v":1,"at":5}', **{field: b"q.1\n\x1b[31m"})  # after one of the same time too
 
 
 @given(st.binary(max_size=40) | st.builds(orjson.dumps, st.dictionaries(TEXT, COUNTS, max_size=3)))
