@@ -141,7 +141,7 @@ async def deliver(bound: Bound[R_co]) -> JobHandle[R_co]:
     envelope = bound.envelope()
     (enqueued,) = await adapter.enqueue((envelope,))
     if enqueued and events.subscribed:
-        _tell(envelope)
+        tell_enqueued(envelope)
     return JobHandle(envelope.id, adapter=adapter, load=bound.job.result().load, enqueued=enqueued)
 
 
@@ -164,7 +164,7 @@ async def _deliver_within(chain: tuple[Hook, ...], bound: Bound[R_co]) -> JobHan
         (enqueued,) = await adapter.enqueue((envelope,))
         message.id = envelope.id  # a sharded queue has given it its shard
         if enqueued and events.subscribed:
-            _tell(envelope)
+            tell_enqueued(envelope)
         return enqueued
 
     try:
@@ -217,7 +217,7 @@ async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta |
             enqueued = await adapter.enqueue([envelopes[index] for index in indexes])
             for index, was_enqueued in zip(indexes, enqueued, strict=True):
                 if was_enqueued and events.subscribed:
-                    _tell(envelopes[index])
+                    tell_enqueued(envelopes[index])
                 made[index] = JobHandle(
                     envelopes[index].id,
                     adapter=adapter,
@@ -228,8 +228,8 @@ async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta |
     return handles
 
 
-def _tell(envelope: Envelope) -> None:
-    """Tell that a job is enqueued, and when it is due, if that is not now."""
+def tell_enqueued(envelope: Envelope) -> None:
+    """Tell subscribers that a job is enqueued, and when it is due, if that is not now."""
     details: dict[str, Any] = {"priority": envelope.priority}
     if envelope.due_ms:
         details["due"] = datetime.fromtimestamp(envelope.due_ms / 1000, tz=UTC)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,17 +13,18 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from aiojobs_rt import AiojobsError, EnqueueError, Job, RedisAdapter, Worker, blocking
+from aiojobs_rt import AiojobsError, EnqueueError, Job, RedisAdapter, Worker, blocking, subscribe
 from aiojobs_rt.adapters.redis.keys import queue_keys
 from aiojobs_rt.integrations.sqlalchemy import Outbox, enqueue_after_commit
-from tests.support.postgres import CHOICE, Postgres, find_programs
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from aiojobs_rt import Event
     from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.acceptance(40)
@@ -57,31 +56,9 @@ async def adapter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield adapter
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Path]:
-    """The directory of the socket of a PostgreSQL."""
-    given = os.environ.get(CHOICE)
-    if given:
-        yield Path(given)
-        return
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL on this machine: install it, or name a server's socket directory in " + CHOICE)
-    with Postgres(programs) as server:
-        yield server.directory
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/shop.db"
-    folder: Path = request.getfixturevalue("postgres")
-    return f"postgresql+asyncpg://postgres@/postgres?host={folder}"
-
-
 @pytest.fixture
-async def engine(url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(url)
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(database_url)
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.drop_all)
         await connection.run_sync(Base.metadata.create_all)
@@ -190,9 +167,9 @@ async def test_a_commit_whose_jobs_cannot_be_enqueued_says_so_and_has_committed(
 
 
 async def test_a_plain_session_in_a_thread(
-    url: str, engine: AsyncEngine, redis_server: RedisServer, adapter: RedisAdapter
+    database_url: str, engine: AsyncEngine, redis_server: RedisServer, adapter: RedisAdapter
 ) -> None:
-    plain = create_engine(url.replace("+aiosqlite", "").replace("+asyncpg", "+psycopg"))
+    plain = create_engine(database_url.replace("+aiosqlite", "").replace("+asyncpg", "+psycopg"))
 
     def shop() -> None:
         with Session(plain) as session:
@@ -274,6 +251,35 @@ async def test_a_relay_that_dies_before_it_deletes_enqueues_nothing_twice(
 
     assert enqueued(redis_server) == []
     assert await waiting(engine) == 0
+
+
+async def test_what_is_relayed_is_told_once_as_enqueued(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer
+) -> None:
+    heard: list[Event] = []
+    unsubscribe = subscribe(heard.append, "enqueued")
+    async with AsyncSession(engine) as session, session.begin():
+        handles = [outbox.add(session, job) for job in (Receipt.bind(1), Receipt.set(wait=600, priority=3).bind(2))]
+    adapter: Any = Receipt.adapter
+    enqueue_once = adapter.enqueue_once
+
+    async def dies(envelopes: Any) -> list[bool]:
+        monkeypatch.setattr(adapter, "enqueue_once", enqueue_once)
+        await enqueue_once(envelopes[:1])
+        raise AiojobsError("killed here")
+
+    try:
+        assert heard == []
+        monkeypatch.setattr(adapter, "enqueue_once", dies)
+        with pytest.raises(AiojobsError, match="killed here"):
+            await outbox.relay_once(engine)
+        assert await outbox.relay_once(engine) == 2
+    finally:
+        unsubscribe()
+    assert enqueued(redis_server) == [1]
+    (event,) = heard  # the first was in Redis before: by a process that is gone
+    assert (event.kind, event.job_id, event.job, event.details["priority"]) == ("enqueued", handles[1].id, "Receipt", 3)
+    assert event.details["due"] > event.at
 
 
 async def test_no_later_commit_slips_in_before_what_was_sent(postgres: Path, redis_server: RedisServer) -> None:

@@ -61,9 +61,10 @@ class Token(Base):
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/shop.db")
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(database_url)
     async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
         await connection.run_sync(Base.metadata.create_all)
     yield engine
     await engine.dispose()
@@ -140,6 +141,24 @@ async def test_a_row_that_is_gone_is_not_an_outage_of_the_database(engine: Async
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.drop_all)
     assert isinstance(await outcome_of(Greets, b'{"customer":"gid://app/Customer/5"}'), Retried)
-    with pytest.raises(DeserializationError, match="locating Customer failed: OperationalError") as caught:
+    with pytest.raises(
+        DeserializationError, match=r"locating Customer failed: (Operational|Programming)Error"
+    ) as caught:
         await Greets.signature().locate(b'{"customer":"gid://app/Customer/5"}')
     assert not isinstance(caught.value, RecordNotFound)
+
+
+async def test_a_database_that_can_not_be_reached_is_an_outage(tmp_path: Path) -> None:
+    class Greets(Job):
+        async def perform(self, customer: Customer) -> None: ...
+
+    for url in (
+        f"sqlite+aiosqlite:///{tmp_path}/none/shop.db",
+        f"postgresql+asyncpg://postgres@/postgres?host={tmp_path}",
+    ):
+        away = create_async_engine(url)
+        register_models(Base, async_sessionmaker(away))
+        with pytest.raises(DeserializationError, match="locating Customer failed: ") as caught:
+            await Greets.signature().locate(b'{"customer":"gid://app/Customer/5"}')
+        assert not isinstance(caught.value, RecordNotFound)
+        await away.dispose()

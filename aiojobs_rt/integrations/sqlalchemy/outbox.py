@@ -25,7 +25,9 @@ from sqlalchemy.sql.functions import GenericFunction
 
 from aiojobs_rt.adapters.base import Envelope
 from aiojobs_rt.adapters.default import adapter_of, default_adapter
+from aiojobs_rt.core import events
 from aiojobs_rt.core import registry as job_classes
+from aiojobs_rt.enqueue import tell_enqueued
 from aiojobs_rt.errors import AiojobsError
 
 if TYPE_CHECKING:
@@ -191,7 +193,11 @@ async def _hand_over(rows: Any, adapter: Adapter | None) -> None:
         envelope = Envelope(row.id, row.queue, row.job, row.args, row.meta, row.priority, 0, row.due_ms)
         by_adapter.setdefault(id(carrier), (carrier, []))[1].append(envelope)
     for carrier, envelopes in by_adapter.values():
-        await carrier.enqueue_once(envelopes)
+        enqueued: list[bool] = await carrier.enqueue_once(envelopes)
+        if events.subscribed:
+            for envelope, is_new in zip(envelopes, enqueued, strict=True):
+                if is_new:
+                    tell_enqueued(envelope)
 
 
 def _first_line(error: Exception) -> str:
