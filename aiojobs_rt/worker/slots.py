@@ -145,7 +145,7 @@ class Slots:
         try:
             while True:
                 if fresh:
-                    if buffer.turning:
+                    if buffer.turning and not buffer.closed:
                         await buffer.wait()
                         continue
                     began = run_began = time.monotonic()
