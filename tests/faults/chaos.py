@@ -3,7 +3,7 @@
     python -m tests.faults.chaos [--seconds 120] [--seed N] [--jobs 20000] [--workers 10] [--appendfsync always]
 
 1. A private Redis with an append-only file, a proxy in front of it for half of the workers, and a ledger outside of Redis.
-2. Producers enqueue evenly, every tenth job with a delay. A message of a newer wire version lies among the jobs.
+2. Producers enqueue evenly, every tenth job with a delay. Among the jobs are messages of a newer wire version, which no worker may touch.
 3. `Nemesis` picks one harm after the other: SIGKILL, SIGSTOP and SIGCONT, SIGTERM, kill -9 of Redis, CLIENT KILL, SCRIPT FLUSH, latency, resets.
 4. Quiet again, everything must come to its end and to rest.
 5. The history is examined (`tests/support/history.py`): a job that ran again must have been in a worker that was hurt.
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import redis
 from rich.console import Console
 from rich.table import Table
 
@@ -51,7 +52,9 @@ SHUTDOWN_TIMEOUT = 5.0
 SETTLING = 60.0
 """Seconds within which all must be at rest after the last harm."""
 KEYS = queue_keys("aiojobs", "default")
-NEWER = "default.newer"
+NEWER = "default.newer-"
+NEWER_EACH = 500
+"""So many jobs to one message of a newer version."""
 LOST_LEASE = "was lost; "
 BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 30)
 
@@ -63,6 +66,8 @@ class Record:
     acknowledged: list[str] = field(default_factory=list[str])
     due: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     unknown: int = 0
+    newer: list[str] = field(default_factory=list[str])
+    newer_kept: int = 0
     harms: list[Harm] = field(default_factory=list[Harm])
     done: Counter[str] = field(default_factory=Counter[str])
     redis_back: list[float] = field(default_factory=list[float])
@@ -199,13 +204,12 @@ async def run(
                 for _ in range(workers):
                     nemesis.launch()
                 await asyncio.gather(*(worker.ready(timeout=60) for worker in nemesis.workers))
-                with fleet.client() as client:
-                    meta = f'{{"v":999,"at":{int(time.time() * 1000)},"novel":[]}}'
-                    client.xadd(KEYS.stream, {"id": NEWER, "job": "Later", "args": "{}", "meta": meta})
                 producing = [
                     asyncio.create_task(_produce(record, jobs // 4, seconds * 0.9, random.Random(seed + n)))
                     for n in range(4)
                 ]
+                newer = _produce_newer(fleet, record, max(1, jobs // NEWER_EACH), seconds * 0.9)
+                producing.append(asyncio.create_task(newer))
                 await nemesis.work(seconds)
                 await asyncio.gather(*producing)
                 violations = await _rest(fleet, record, workers=workers)
@@ -257,32 +261,51 @@ async def _produce(record: Record, jobs: int, seconds: float, chance: random.Ran
         record.due[handle.id] = (before + wait, time.monotonic() + wait)
 
 
+async def _produce_newer(fleet: Fleet, record: Record, count: int, seconds: float) -> None:
+    """What a producer of a later release would send."""
+    began = time.monotonic()
+    with fleet.client() as client:
+        for number in range(count):
+            if (ahead := began + number * seconds / count - time.monotonic()) > 0:
+                await asyncio.sleep(ahead)
+            id_ = f"{NEWER}{number}"
+            meta = f'{{"v":999,"at":{int(time.time() * 1000)},"novel":[]}}'
+            while True:
+                try:
+                    client.xadd(KEYS.stream, {"id": id_, "job": "Later", "args": "{}", "meta": meta})
+                    break
+                except redis.RedisError:  # killed
+                    await asyncio.sleep(0.2)
+            record.newer.append(id_)
+
+
 async def _rest(fleet: Fleet, record: Record, *, workers: int) -> dict[str, list[str]]:
     """Wait until all is at rest; what is not in time."""
-    expected = len(record.acknowledged)
+    expected, newer = len(record.acknowledged), len(record.newer)
+    mine = {f"{KEYS.parked}: {newer} fields", f"{KEYS.index}: {newer} fields", f"{KEYS.retries}: {newer} due"}
     with fleet.client() as client:
 
         def left() -> list[str]:
-            found = [line for line in not_at_rest(client, "default", workers=workers) if NEWER not in line]
-            mine = {f"{KEYS.parked}: 1 fields", f"{KEYS.index}: 1 fields", f"{KEYS.retries}: 1 due"}
-            return [line for line in found if line not in mine]
+            return [line for line in not_at_rest(client, "default", workers=workers) if line not in mine]
 
         try:
             await wait_until(
                 lambda: (
-                    client.hexists(KEYS.parked, NEWER) and not left() and fleet.ledger.count("end") >= expected - 20
+                    all(client.hmget(KEYS.parked, record.newer))
+                    and not left()
+                    and fleet.ledger.count("end") >= expected - 20
                 ),
                 timeout=SETTLING,
                 interval=0.1,
                 what="everything to be at rest",
             )
         except AssertionError:
-            remains = left() or ["nothing, but jobs have not ended or the newer message is away"]
+            remains = left() or ["nothing, but jobs have not ended or a newer message is away"]
             return {"not at rest": remains}
-        message: Any = client.hget(KEYS.parked, NEWER)
-        if b'"v":999' not in message or b'"novel":[]' not in message:
-            return {"the newer message was changed": [str(message)]}
-    return {}
+        messages: list[Any] = client.hmget(KEYS.parked, record.newer)
+        changed = [str(message) for message in messages if b'"v":999' not in message or b'"novel":[]' not in message]
+        record.newer_kept = newer - len(changed)
+        return {"newer messages were changed": changed} if changed else {}
 
 
 def _three_crashes(dead: set[str], history: History) -> set[str]:
@@ -326,6 +349,7 @@ def show(result: Result, *, seed: int, console: Console) -> None:
     )
     table.add_row("dead after three crashes", str(result.dead))
     table.add_row("enqueues with unknown outcome", str(record.unknown))
+    table.add_row("messages of a newer version", f"{len(record.newer)}, put back as they were: {record.newer_kept}")
     table.add_row("leases reported lost", str(sum(record.reported.values())))
     table.add_row("recovery p50 / p99 / max", _percentiles(result.recoveries))
     table.add_row("late p50 / p99 / max", _percentiles(result.lateness))

@@ -30,3 +30,4 @@ async def test_chaos(seconds: float, jobs: int, workers: int) -> None:
     assert result.violations == {}, f"seed {seed}"
     assert len(result.record.acknowledged) == jobs - result.record.unknown
     assert sum(result.record.done.values()) >= 5, "too little harm was done for a test"
+    assert result.record.newer_kept >= jobs // chaos.NEWER_EACH

@@ -90,7 +90,7 @@ class TestCluster(Behaviours):
     async def test_nothing_acknowledged_by_a_replica_is_lost(
         self, cluster: ClusterSetup, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        await fleet.start(queues=QUEUES, lease=3)
+        fleet.launch(queues=QUEUES, lease=3)
         old = cluster.master_of("low")
         async with RedisAdapter(cluster.url, wait_replicas=1, wait_timeout=0.3) as adapter:
             monkeypatch.setattr(FaultJob, "adapter", adapter)

@@ -82,12 +82,11 @@ class TestSentinel(Behaviours):
             line for line in worker.log.splitlines(keepends=True) if " is away" not in line
         )
 
-    @pytest.mark.long
     @pytest.mark.fault(11)
     async def test_nothing_acknowledged_by_a_replica_is_lost(
         self, sentinels: SentinelSetup, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        await fleet.start(queues=QUEUES, lease=3)
+        fleet.launch(queues=QUEUES, lease=3)
         old = sentinels.master()
         async with RedisAdapter(sentinels.url, wait_replicas=1, wait_timeout=0.3) as adapter:
             monkeypatch.setattr(FaultJob, "adapter", adapter)

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 DOWN_AFTER_MS = 500
 NODE_TIMEOUT_MS = 500
 SLOTS = 16_384
+PERIODS = "INFO-PERIOD", "500", "ASK-PERIOD", "100", "PUBLISH-PERIOD", "200"
+"""Of Sentinels, in ms."""
 
 
 def _look_often(port: int) -> bool:
-    """Have a Sentinel look at its servers twice a second; False while it does not listen yet."""
+    """Have a Sentinel look, ask and tell ten times as often as it does by itself; False while it does not listen yet."""
     with redis.Redis(port=port, retry=NO_RETRY, socket_timeout=5) as client:
         try:
-            client.execute_command("SENTINEL", "DEBUG", "INFO-PERIOD", "500")
+            client.execute_command("SENTINEL", "DEBUG", *PERIODS)
         except (redis.ConnectionError, redis.TimeoutError):
             return False
     return True
@@ -45,6 +47,7 @@ class SentinelSetup:
     def __init__(self) -> None:
         self.servers: list[RedisServer] = []
         self.sentinels: list[int] = []
+        self._settled: RedisServer | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._stack = contextlib.ExitStack()
 
@@ -73,6 +76,7 @@ class SentinelSetup:
                 for port in self.sentinels:
                     wait_for(functools.partial(_look_often, port), what="a Sentinel's first answer")
             wait_for(self._ready, what="the Sentinels to know each other and the replica")
+            self._settled = master
             self._stack = stack.pop_all()
         return self
 
@@ -99,7 +103,25 @@ class SentinelSetup:
         for server in self.servers:
             if not server.runs:
                 self.start_again(server)
+        wait_for(self._one_master, timeout=20, what="one master")
+        if (master := self.master()) is not self._settled:
+            for port in self.sentinels:  # else they wait for twice the failover's timeout before the next one
+                with redis.Redis(port=port, retry=NO_RETRY, socket_timeout=5) as client:
+                    client.execute_command("SENTINEL", "RESET", self.name)
+            self._settled = master
         wait_for(self._whole, timeout=20, what="master and replica to be one again")
+
+    def _one_master(self) -> bool:
+        """Make a replica of who was the master before a failover; the Sentinels would, 8 s later."""
+        try:
+            master = self.master()
+            for server in self.servers:
+                with server.client() as client:
+                    if server is not master and client.role()[0] in (b"master", "master"):
+                        client.replicaof("127.0.0.1", str(master.port))
+            return _in_sync(master, 1)
+        except (redis.RedisError, OSError, StopIteration):
+            return False
 
     def _whole(self) -> bool:
         try:
