@@ -18,6 +18,7 @@ import logging
 import sys
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -254,6 +255,21 @@ class Job:
     def logger(self) -> logging.Logger:
         """A logger named after the job; its records carry the job's id, name, queue and executions."""
         return logging.getLogger(f"aiojobs_rt.job.{self.name}")
+
+    def idempotency_key(self, *by: str) -> str:
+        """A text that is the same in every run of this job, and of every other job of its class with the same arguments.
+
+        For services that take such a key, and for columns with a unique constraint: 32 hexadecimal digits, made of the class's name and the
+        arguments, defaults filled in. (Of a set of text it is the same only in runs of one job: its order is chance.)
+
+        Args:
+            by: names of the parameters that it is made of; none given: all.
+
+        Raises:
+            ValueError: perform has no such parameter.
+        """
+        text = self.signature().canonical(self._current().args, by)
+        return blake2b(self.name.encode() + b"\0" + text, digest_size=16).hexdigest()
 
     def step(
         self,

@@ -13,6 +13,8 @@ sides, so a validator has to accept what it returned. `locate` is `load` for job
 from __future__ import annotations
 
 import inspect
+import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast, get_origin
 
 from pydantic.errors import PydanticUserError
@@ -29,7 +31,7 @@ from aiojobs_rt.core.signature import Signature
 from aiojobs_rt.errors import DeserializationError, InvalidArguments, InvalidJob, PayloadTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from aiojobs_rt.core.shapes import Schema
 
@@ -211,6 +213,28 @@ class Arguments:
         except (ValidationError, DeserializationError, *_UNDUMPABLE):  # never with what they say: it may hold values
             return "arguments that can't be shown"
         return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+    def canonical(self, raw: bytes, by: Collection[str]) -> bytes:
+        """JSON bytes as other JSON bytes, the same for all calls with the same arguments: keys sorted, defaults filled in.
+
+        Args:
+            raw: what `dump` returned.
+            by: only these parameters; empty: all.
+
+        Raises:
+            ValueError: there is no such parameter.
+        """
+        signature = self._signature
+        for name in by:
+            if name not in signature.names:
+                raise ValueError(f"{signature.call} has no parameter {name!r}; it has {', '.join(signature.names)}")
+        values: dict[str, Any] = json.loads(raw)
+        for name, default in signature.defaults.items():
+            if name not in values:
+                with suppress(*_UNDUMPABLE):  # it was never validated
+                    values |= json.loads(self._to_json({name: default}, round_trip=True, warnings=False))
+        kept = {name: value for name, value in values.items() if not by or name in by}
+        return json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()
 
     async def locate(self, raw: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """As `load`, with the records that references stand for.

@@ -357,7 +357,7 @@ async def test_a_wait_for_a_result_ends_in_time(on: Bed) -> None:
 # -- queries and actions --------------------------------------------------------------------------
 
 
-@pytest.mark.acceptance(13)
+@pytest.mark.acceptance(5, 13)
 async def test_a_dead_job_is_found_and_runs_anew(on: Bed, admin: Administers) -> None:
     handle = await TriesThrice.perform_later(9)
     await on.reaches(handle, "dead")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,10 @@ import pytest
 from aiojobs_rt import perform_all_later
 from tests.support.jobs import LastWords, Nap
 from tests.support.waiting import wait_until
+from tests.support.worker_process import ROOT
 
 if TYPE_CHECKING:
+    from tests.support.redis_server import RedisServer
     from tests.support.worker_process import Fleet, WorkerProcess
 
 LEASE = 1.0
@@ -50,7 +54,46 @@ async def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease(fleet: Fle
     assert len(others) == len({run.job_id for run in others}), "a job ran twice that was not cut off"
 
 
+PRODUCER = """
+import asyncio, os, signal
+from tests.support.jobs import Nap
+from aiojobs_rt import perform_all_later
+
+async def main():
+    handles = await perform_all_later([Nap.set(wait=n % 2 / 10).bind(n, 0.02) for n in range(200)])
+    handles.append(await Nap.perform_later(200))
+    print(*(handle.id for handle in handles), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
 @pytest.mark.acceptance(2, 77)
+async def test_jobs_outlive_their_producer_and_a_restart_of_redis_and_the_workers(
+    own_server: RedisServer, own_fleet: Fleet
+) -> None:
+    """The producer is killed as soon as its awaits have returned; nothing is lost, and nothing runs twice."""
+    producer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PRODUCER,
+        env={**os.environ, "AIOJOBS_RT_REDIS_URL": own_server.url, "PYTHONPATH": str(ROOT)}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    worker = await own_fleet.start(concurrency=2)
+    output, _ = await producer.communicate()
+    assert producer.returncode == -signal.SIGKILL
+    ids = output.decode().split()
+    assert len(ids) == 201
+    await own_fleet.written("end", 10)
+    worker.terminate()
+    assert await worker.ended() == 0
+    own_server.kill()
+    own_server.start()
+    await own_fleet.start(concurrency=50)
+    await own_fleet.all_ended(201)
+    own_fleet.ledger.read().check_exact(ids)
+
+
+@pytest.mark.acceptance(77)
 @pytest.mark.fault(2)
 async def test_all_workers_killed_three_times_over(fleet: Fleet) -> None:
     handles = await perform_all_later([Nap.bind(number, 0.1) for number in range(300)])
@@ -78,6 +121,7 @@ async def test_all_workers_killed_three_times_over(fleet: Fleet) -> None:
     assert len(history.runs()) == 300 + cut_off + sum(len(history.runs_of(j)) - 1 for j in verdict.duplicated)
 
 
+@pytest.mark.acceptance(66)
 @pytest.mark.fault(3)
 async def test_killed_between_perform_and_settling_runs_again_exactly_once(fleet: Fleet) -> None:
     victim = await fleet.start(lease=LEASE)
@@ -85,8 +129,11 @@ async def test_killed_between_perform_and_settling_runs_again_exactly_once(fleet
     assert await victim.ended() == -signal.SIGKILL
     await fleet.start(lease=LEASE)
     await handle.result(timeout=RECOVERY + GRACE)
-    runs = fleet.ledger.read().runs()
+    history = fleet.ledger.read()
+    runs = history.runs()
     assert [(run.job_id, run.executions) for run in runs] == [(handle.id, 1), (handle.id, 2)]
+    keys = [line.text for line in history.of("note")]
+    assert (len(keys), len(set(keys))) == (2, 1), "its effect took place twice, for who does not know the key again"
     assert all(run.ended for run in runs)
     assert await handle.status() == "succeeded"
 

@@ -240,6 +240,7 @@ async def test_a_job_that_swallows_its_timeout_has_succeeded() -> None:
             await becomes("succeeded", await Stubborn.perform_later())
 
 
+@pytest.mark.acceptance(6)
 async def test_a_stuck_job_has_its_slot_replaced(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

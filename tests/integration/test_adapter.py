@@ -213,6 +213,7 @@ async def test_with_user_and_password(guarded_server: RedisServer) -> None:
     await use(f"redis://app:hunter2@127.0.0.1:{guarded_server.port}/0")
 
 
+@pytest.mark.acceptance(16)
 @pytest.mark.parametrize("user", ["app:hunter3", "nobody:hunter3", ":hunter3"])
 async def test_a_wrong_password_is_a_clear_error_at_once_that_does_not_show_it(
     guarded_server: RedisServer, user: str

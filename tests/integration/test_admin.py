@@ -71,6 +71,7 @@ def fill(queue: RawQueue) -> None:
     queue.expire("w-2.7")
 
 
+@pytest.mark.acceptance(5)
 async def test_a_queue_in_numbers(queue: RawQueue, admin: Admin) -> None:
     fill(queue)
     (found,) = await admin.queues()
@@ -105,6 +106,7 @@ async def test_a_paused_queue_says_so(queue: RawQueue, admin: Admin) -> None:
     assert (await admin.queue("q")).paused
 
 
+@pytest.mark.acceptance(5)
 async def test_jobs_are_listed_by_state_in_the_order_in_which_they_run(queue: RawQueue, admin: Admin) -> None:
     fill(queue)
     assert await ids(admin, "waiting") == ["q.urgent", "q.stranded", "q.waiting", "q.late"]
@@ -442,6 +444,7 @@ async def findings(admin: Admin) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.acceptance(74)
 async def test_the_doctor_finds_what_is_wrong_with_queues(queue: RawQueue, admin: Admin) -> None:
     queue.client.sadd("aiojobs:queues", "late", "fine")
     fill(queue)
@@ -459,6 +462,7 @@ async def test_the_doctor_finds_what_is_wrong_with_queues(queue: RawQueue, admin
         assert (await findings(admin))["queue late"] == ["OK"]
 
 
+@pytest.mark.acceptance(74)
 @pytest.mark.skipif(SUITE_UNDER_ACL, reason="it looks at CONFIG and INFO, which no role may")
 @pytest.mark.fault(24)
 async def test_the_doctor_finds_what_is_wrong_with_the_server(queue: RawQueue, admin: Admin) -> None:

@@ -74,6 +74,7 @@ def urls(port: int, nowhere: int) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.mark.acceptance(36)
 @pytest.mark.parametrize("kind", urls(1, 2))
 def test_no_command_shows_it(
     server: RedisServer, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

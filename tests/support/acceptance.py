@@ -97,6 +97,35 @@ ROWS = dict(
 )
 """Number -> what the row is about."""
 
+MISSING = {
+    5: "the lists of the dashboard",
+    6: "rows of the dashboard",
+    12: "a file of settings, and a flag for the number of processes",
+    16: "a uniqueness lock that is held",
+    39: "an example",
+    41: "an example",
+    45: "a table of features",
+    46: "cron",
+    47: "their words",
+    48: "batches, limits, cron and the dashboard",
+    49: "limits, cron and the dashboard",
+    51: "cron",
+    52: "the dashboard",
+    53: "OpenTelemetry and Prometheus",
+    54: "uniqueness",
+    57: "unique, as an option",
+    61: "cron",
+    60: "doctor with the modules of a worker",
+    68: "an example",
+    69: "a batch with a callback for both",
+    71: "uniqueness",
+    72: "sizes on the dashboard",
+    74: "locks that are stuck",
+    75: "the dashboard",
+    76: "figures of a chaos run, published",
+}
+"""Of which rows no test shows all: what is not there yet. A row with tests and an entry here counts as shown in part."""
+
 
 def unknown_rows(rows: Iterable[object]) -> list[object]:
     """Those that the table does not have."""
@@ -113,6 +142,11 @@ def table(passed: Counter[int], wrong: Counter[int]) -> Iterator[str]:
     for row, title in ROWS.items():
         count = passed[row]
         state = f"{count:3} test{'s' if count > 1 else ' '}" if count else "open     "
-        yield f"{row:3}  {state}  {title}" + (f"  ({wrong[row]} FAILED)" if wrong[row] else "")
-    covered = sum(bool(passed[row]) for row in ROWS)
-    yield f"{covered} of {len(ROWS)} rows are covered by the tests of this run; {len(ROWS) - covered} are open."
+        missing = f"  [{'in part, ' if count else ''}missing: {MISSING[row]}]" if row in MISSING else ""
+        yield f"{row:3}  {state}  {title}{missing}" + (f"  ({wrong[row]} FAILED)" if wrong[row] else "")
+    covered = sum(bool(passed[row]) and row not in MISSING for row in ROWS)
+    in_part = sum(bool(passed[row]) and row in MISSING for row in ROWS)
+    yield (
+        f"{covered} of {len(ROWS)} rows are covered by the tests of this run, {in_part} more in part; "
+        f"{len(ROWS) - covered - in_part} are open."
+    )

@@ -198,10 +198,11 @@ class Stepwise(FaultJob):
 
 
 class LastWords(FaultJob):
-    """Its worker is killed between the end of perform and the settling."""
+    """Its worker is killed between the end of perform and the settling. Its note is the key by which a service would know it again."""
 
     async def perform(self) -> None:
         self.write("start")
+        self.write("note", self.idempotency_key())
         self.write("end")
         if self.executions == 1:
             die_before_settling()

@@ -281,6 +281,7 @@ def failure() -> Any:
         return sys.exc_info()
 
 
+@pytest.mark.acceptance(42)
 def test_a_line_of_a_job_names_it_and_an_exception_brings_its_traceback() -> None:
     token = running.set(JobMessage("q.1", "Add", b"{}", "q", failures=1))
     made = record("failed", exc_info=failure())

@@ -183,6 +183,7 @@ def test_attempts_of_one_is_no_retry() -> None:
     assert (decision.kind, decision.reason) == ("dead", "failed once (retry_on(FlakyError), attempts = 1)")
 
 
+@pytest.mark.acceptance(73)
 @pytest.mark.parametrize("attempts", [50, "unlimited"])
 def test_a_declaration_is_bounded_by_nothing_but_itself(attempts: Any) -> None:
     options = {"max_attempts": 1, "retry_for_ms": 1, "first_failed_ago_ms": 1000}

@@ -347,6 +347,7 @@ class CarriedElsewhere(Job):
         return 1
 
 
+@pytest.mark.acceptance(63)
 async def test_many_jobs_go_out_in_slices_in_order() -> None:
     handles = await perform_all_later(WelcomeMail.bind(number) for number in range(2 * SLICE + 5))
     assert carried.calls == [SLICE, SLICE, 5]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 import pytest
@@ -13,7 +16,7 @@ from pydantic import BaseModel
 from aiojobs_rt import DefinitionError, InvalidArguments, InvalidJob, Job, JobHandle, discard_on, retry_on
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.outcome import Retried, Succeeded
-from tests.support.recording import RecordingAdapter, as_message, run
+from tests.support.recording import RecordingAdapter, as_message, message_of, run
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -37,7 +40,7 @@ class UsesNever(Job):
 # -- options and inheritance ---------------------------------------------------------------------
 
 
-@pytest.mark.acceptance(14)
+@pytest.mark.acceptance(14, 57)
 def test_options_are_inherited_and_overridden() -> None:
     class Application(Job):
         queue = "app"
@@ -395,3 +398,50 @@ def test_a_handle_is_made_from_an_id_alone() -> None:
     assert (handle.id, handle.queue) == ("mailers.6TwR3", "mailers")
     with pytest.raises(ValueError, match="'mailers' is not a job id"):
         UsesLater.handle("mailers")
+
+
+# -- the idempotency key -------------------------------------------------------------------------
+
+
+class PaysOut(Job):
+    keep_result = 60
+
+    async def perform(
+        self, account: str, amount: Decimal = Decimal(10), *tags: str, by: datetime | None = None
+    ) -> list[str]:
+        return [self.idempotency_key(), self.idempotency_key("account"), self.idempotency_key("account", "amount")]
+
+
+@pytest.mark.acceptance(66)
+async def test_an_idempotency_key_is_that_of_the_arguments() -> None:
+    async def keys(*args: Any, **kwargs: Any) -> list[str]:
+        return await PaysOut.perform_now(*args, **kwargs)
+
+    found = await keys("ada")
+    assert await keys("ada") == found
+    assert await keys(amount=Decimal(10), account="ada") == found, "a default is what it is"
+    assert [key == other for key, other in zip(await keys("ada", Decimal(11)), found, strict=True)] == [
+        False,
+        True,
+        False,
+    ]
+    assert [key == other for key, other in zip(await keys("ada", Decimal(10), "x"), found, strict=True)] == [
+        False,
+        True,
+        True,
+    ]
+    assert not set(await keys("bob")) & set(found)
+    assert all(re.fullmatch("[0-9a-f]{32}", key) for key in found)
+
+    class PaysOutToo(PaysOut): ...
+
+    assert not set(await PaysOutToo.perform_now("ada")) & set(found)
+    again = await run(replace(message_of(PaysOut, b'{"account":"ada"}'), failures=2))
+    assert isinstance(again, Succeeded)
+    assert again.result is not None
+    assert PaysOut.result().load(again.result) == found
+    with pytest.raises(
+        ValueError, match=r"PaysOut\.perform\(\) has no parameter 'acount'; it has account, amount, tags, by"
+    ):
+        PaysOut().idempotency_key("acount")
+    assert PaysOut().idempotency_key() == PaysOut().idempotency_key()  # called directly: of the defaults

@@ -66,6 +66,7 @@ class AsyncWait:
 # -- what is refused ---------------------------------------------------------------------------------
 
 
+@pytest.mark.acceptance(73)
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
@@ -227,6 +228,7 @@ def test_methods_come_before_decorators_and_the_lowest_of_them_first() -> None:
     assert isinstance(declared(Job, OSError()), DiscardOn)
 
 
+@pytest.mark.acceptance(14, 28)
 def test_a_class_comes_before_its_bases_in_the_order_of_the_mro() -> None:
     @retry_on(Exception, attempts=2)
     class Base:
@@ -438,6 +440,7 @@ async def test_a_callback_is_a_name_or_a_function_sync_or_async(callback: Any) -
     assert job.seen == [error]
 
 
+@pytest.mark.acceptance(28)
 async def test_a_subclass_overrides_a_handler_by_its_name() -> None:
     class Base:
         @policies.rescue_from(FlakyError)

@@ -12,6 +12,7 @@ def _no_variables(environment: pytest.MonkeyPatch) -> None:  # pyright: ignore[r
         environment.delenv(f"AIOJOBS_RT_{name.upper()}", raising=False)
 
 
+@pytest.mark.acceptance(64)
 def test_the_defaults() -> None:
     found = settings()
     assert found.redis_url.get_secret_value() == "redis://localhost:6379/0"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from tests.support.acceptance import ROWS
+from tests.support.acceptance import MISSING, ROWS, table
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -61,7 +63,22 @@ def test_three(): pytest.skip("no")
     assert f" 31    2 tests  {ROWS[31]}\n" in printed
     assert f" 32    2 tests  {ROWS[32]}  (1 FAILED)\n" in printed
     assert f" 33  open       {ROWS[33]}\n" in printed
-    assert "2 of 77 rows are covered by the tests of this run; 75 are open." in printed
+    assert "2 of 77 rows are covered by the tests of this run, 0 more in part; 75 are open." in printed
+
+
+def test_what_is_missing_is_said_and_a_row_of_which_it_is_counts_as_shown_in_part() -> None:
+    lines = list(table(Counter({5: 2, 31: 1}), Counter()))
+    assert lines[4] == f"  5    2 tests  {ROWS[5]}  [in part, missing: {MISSING[5]}]"
+    assert lines[45] == f" 46  open       {ROWS[46]}  [missing: {MISSING[46]}]"
+    assert lines[-1].startswith("1 of 77 rows are covered by the tests of this run, 1 more in part; 75 are open")
+
+
+def test_each_row_has_a_test_or_it_is_said_what_is_missing() -> None:
+    marks = re.compile(r"mark\.acceptance\(([0-9, ]+)\)")
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
+    marked = {int(row) for path in files for found in marks.findall(path.read_text()) for row in found.split(",")}
+    assert sorted(ROWS.keys() - marked - MISSING.keys()) == []
+    assert MISSING.keys() <= ROWS.keys()
 
 
 @pytest.mark.parametrize("options", [(), ("-m", "not acceptance")], ids=["all", "others"])

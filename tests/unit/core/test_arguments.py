@@ -286,6 +286,7 @@ def test_a_secret_travels_by_value_also_inside_a_model() -> None:
     assert there_and_back(Model, MODEL).secret.get_secret_value() == "hush"
 
 
+@pytest.mark.acceptance(30)
 def test_the_users_own_way_of_dumping_stays_as_it_was() -> None:
     arguments_of(Model)
     assert b"**********" in Model(raw=b"").model_dump_json().encode()
@@ -484,6 +485,7 @@ def test_a_message_never_repeats_the_value(annotation: Any, value: Any) -> None:
 # -- annotations that can't work
 
 
+@pytest.mark.acceptance(29)
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
@@ -731,6 +733,7 @@ def test_a_lone_surrogate_is_refused_naming_the_parameter(annotation: Any, value
     assert "\ud800" not in str(caught.value)
 
 
+@pytest.mark.acceptance(29)
 def test_a_failing_serialiser_names_the_parameter() -> None:
     def fail(_: Any) -> str:
         raise ValueError("no")

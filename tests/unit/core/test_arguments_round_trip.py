@@ -145,6 +145,7 @@ def arguments_of(annotation: Any) -> Arguments:
     return Arguments.of(perform, job="J")
 
 
+@pytest.mark.acceptance(29)
 @given(st.data())
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 def test_every_accepted_type_carries_its_values_unchanged(data: st.DataObject) -> None:

@@ -103,6 +103,7 @@ ORDER = [
 """As ActiveSupport runs a chain of these declarations."""
 
 
+@pytest.mark.acceptance(17)
 async def test_the_order_is_that_of_active_job() -> None:
     assert await outcome_of(Full) is SUCCEEDED
     assert RAN == ORDER
