@@ -13,7 +13,8 @@ import sys
 
 import anyio
 
-from aiojobs_rt import Job, Worker, perform_all_later, retry_on
+from aiojobs_rt import Job, perform_all_later, retry_on
+from examples.here import working
 
 LETTERS = 200
 SPREAD = 2.0
@@ -44,13 +45,10 @@ async def main(letters: int = LETTERS, spread: float = SPREAD) -> list[int]:
     handles = await perform_all_later(
         [SendLetter.set(wait=spread * n / letters).bind(n, "spring") for n in range(letters)]
     )
-    worker = Worker(queues=["newsletter"], shutdown_timeout=5)
     runs: list[int] = []
-    async with anyio.create_task_group() as group:
-        await group.start(worker.run)
+    async with working("newsletter"):
         for handle in handles:
             runs.append(await handle.result(timeout=60))  # noqa: PERF401 - one after another, as they are due
-        worker.stop()
     return runs
 
 

@@ -5,7 +5,7 @@
 | `def process(foo_id)` in a worker | `perform`: a class without one is abstract, and enqueueing it raises |
 | `foo.increment` by a class of one name, enqueued by another | `SetFoo`: the new value is in the arguments, so that a second run changes nothing |
 | a record passed to the worker | its id; the record is loaded when the job runs, and may be gone |
-| `:notify` twice in the list of activities | `Notify` and `MarkNotified`: the unreliable step first, each a job of its own |
+| `:notify` twice in the list of activities | `Notify` and `MarkNotified`: the unreliable step first, each a job of its own; or `NotifyInSteps`, one job in two steps |
 | a loop that saves each record, and stops at the first that fails | `EnqueueReminders` enqueues one `Remind` per user, a thousand in a round trip |
 """
 
@@ -47,12 +47,26 @@ class Application:
     Attributes:
         sent: idempotency key -> address. A key that was sent is not sent again, as good mail services do.
         refusals: how many of the next messages the service does not take.
+        locked: how often the table of users is locked by somebody else.
+        calls: how often the mail service was asked.
     """
 
     users: dict[int, User] = field(default_factory=dict)
     foos: dict[int, int] = field(default_factory=dict)
     sent: dict[str, str] = field(default_factory=dict)
     refusals: int = 0
+    locked: int = 0
+    calls: int = 0
+
+    async def lock(self) -> None:
+        """Lock the table of users.
+
+        Raises:
+            TimeoutError: somebody else has it.
+        """
+        if self.locked:
+            self.locked -= 1
+            raise TimeoutError("the table is locked")
 
     async def user(self, user_id: int) -> User:
         """Load a user.
@@ -70,6 +84,7 @@ class Application:
         Raises:
             MailServiceDown: the service did not take it.
         """
+        self.calls += 1
         if self.refusals:
             self.refusals -= 1
             raise MailServiceDown
@@ -120,6 +135,28 @@ class MarkNotified(ApplicationJob):
     async def perform(self, user_id: int) -> None:
         """Note that the reminder was sent."""
         (await self.state.user(user_id)).notified = True
+
+
+@retry_on(MailServiceDown, wait=0.05, attempts=5)
+class NotifyInSteps(ApplicationJob):
+    """The same in one job. When the mark fails, it alone is made again: nobody is notified twice, and no mark is lost."""
+
+    async def perform(self, user_id: int, campaign: str) -> None:
+        """Send, then mark."""
+
+        async def notify() -> None:
+            user = await self.state.user(user_id)
+            if user.address is None:
+                raise ValueError(f"user {user_id} has no address")
+            await self.state.send(user.address, key=f"{campaign}/{user_id}")
+
+        async def mark() -> None:
+            user = await self.state.user(user_id)
+            await self.state.lock()
+            user.notified = True
+
+        await self.step("notify", notify)
+        await self.step("mark", mark)
 
 
 class EnqueueReminders(ApplicationJob):
