@@ -23,7 +23,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Away as error:
-            complain(f"{error} Is Redis running there? --redis-url, or AIOJOBS_RT_REDIS_URL, names another.")
+            there = "" if "certificate" in str(error) else " Is Redis running there?"
+            complain(f"{str(error).rstrip('.')}.{there} --redis-url, or AIOJOBS_RT_REDIS_URL, names another.")
         except AiojobsError as error:
             complain(str(error))
         except RedisError as error:

@@ -12,13 +12,16 @@ from unittest.mock import Mock
 import pytest
 import redis
 import trustme
+from typer.testing import CliRunner
 
 from aiojobs_rt import EnqueueError, RedisAdapter
 from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.endpoint import SentinelEndpoint, endpoint_of
 from aiojobs_rt.adapters.redis.keys import queue_keys
 from aiojobs_rt.admin import Admin
+from aiojobs_rt.cli.app import app
 from aiojobs_rt.errors import RedisUnavailable
+from aiojobs_rt.settings import settings
 from aiojobs_rt.worker.buffer import Buffer
 from aiojobs_rt.worker.heartbeat import Heartbeat
 from aiojobs_rt.worker.state import WorkerState
@@ -26,7 +29,7 @@ from tests.support.jobs import FaultEcho, FaultJob, Gated
 from tests.support.redis_server import NO_RETRY, RedisServer, binaries, free_port
 from tests.support.replicated import cluster_port
 from tests.support.waiting import wait_for, wait_until
-from tests.support.worker_process import Fleet
+from tests.support.worker_process import JOBS, Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,6 +179,70 @@ async def test_a_certificate_that_does_not_hold_is_refused(
             assert not client.exists(KEYS.stream)
 
 
+ADVICE = {
+    "name": "name the host in the URL as its certificate does",
+    "authority": r"name the file of its authority in the URL: \?ssl_ca_certs=PATH",
+    "system's authorities": r"name the file of its authority in the URL: \?ssl_ca_certs=PATH",
+    "no file": "ssl_ca_certs names '/no/such.pem', which can't be read",
+    "no file of a key": "ssl_keyfile names '/no/such.key', which can't be read",
+}
+
+
+def url_that_fails(server: TlsServer, certificates: Certificates, why: str) -> str:
+    return {
+        "name": server.tls(host="127.0.0.1"),
+        "authority": server.tls(authority=certificates.folder / "other.pem"),
+        "system's authorities": f"rediss://localhost:{server.tls_port}/0?",
+        "no file": server.tls(authority="/no/such.pem"),
+        "no file of a key": server.tls(more=f"&ssl_certfile={certificates.folder}/client.pem&ssl_keyfile=/no/such.key"),
+    }[why] + "&ssl_password=hunter2"
+
+
+@pytest.mark.parametrize("why", ADVICE)
+async def test_the_error_of_an_enqueue_says_what_to_do(
+    server: TlsServer, certificates: Certificates, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = url_that_fails(server, certificates, why)
+    async with RedisAdapter(url, enqueue_timeout=0.3) as adapter:
+        monkeypatch.setattr(FaultJob, "adapter", adapter)
+        with pytest.raises(EnqueueError, match=f"{ADVICE[why]}; the job was not enqueued") as caught:
+            await FaultEcho.perform_later("hello")
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_what_a_last_short_try_has_to_say_does_not_hide_the_reason(
+    server: TlsServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with RedisAdapter(url_that_fails(server, certificates, "authority"), enqueue_timeout=0.3) as adapter:
+        monkeypatch.setattr(FaultJob, "adapter", adapter)
+        tries: list[float] = []
+        connect_to = adapter.endpoint.connect
+
+        async def connect(name: str, *, timeout: float) -> Any:  # noqa: ASYNC109 - as the endpoint's
+            tries.append(timeout)
+            return await connect_to(name, timeout=timeout if len(tries) == 1 else 0.0)
+
+        monkeypatch.setattr(adapter.endpoint, "connect", connect)
+        with pytest.raises(EnqueueError, match=ADVICE["authority"]):
+            await FaultEcho.perform_later("hello")
+    assert len(tries) > 1
+
+
+@pytest.mark.parametrize("command", ["doctor", "queues", f"enqueue {JOBS}:Nap [1]"])
+def test_a_command_says_what_to_do(
+    server: TlsServer, certificates: Certificates, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIOJOBS_RT_ENQUEUE_TIMEOUT", "0.3")
+    settings.cache_clear()
+    url = url_that_fails(server, certificates, "authority")
+    shown = CliRunner().invoke(app, [*command.split(), "--redis-url", url])
+    settings.cache_clear()
+    assert shown.exit_code == 1
+    assert "name the file of its authority in the URL: ?ssl_ca_certs=PATH" in shown.stderr
+    assert "Is Redis running there?" not in shown.stderr
+    assert "hunter2" not in shown.output
+
+
 async def test_pub_sub_too_hears_nothing_from_who_can_not_show_a_certificate(
     server: TlsServer, certificates: Certificates
 ) -> None:
@@ -260,6 +327,7 @@ async def test_a_worker_that_can_not_verify_its_redis_waits_and_says_why_once(
         assert await worker.ended() == 0
         (line,) = [line for line in worker.lines() if " is away: " in line]
         assert "certificate verify failed" in line.lower()
+        assert "name the file of its authority in the URL: ?ssl_ca_certs=PATH" in line
     finally:
         fleet.close()
 

@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from aiojobs_rt.adapters.redis.replies import Replies
+from aiojobs_rt.adapters.redis.tls import advice
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -61,11 +62,13 @@ class Away(RedisUnavailable):
 
     Attributes:
         sent: whether the call was sent; then it may have been done.
+        silent: nothing was heard in time.
     """
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, sent: bool = True, silent: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.silent = silent
 
 
 async def open_connection(
@@ -119,11 +122,20 @@ async def open_connection(
         raise Away(f"{display}: {error}", sent=False) from None
     except (TimeoutError, *AWAY) as error:
         await drop(connection)
-        raise Away(f"{display}: {str(error) or 'no answer'}", sent=False) from None
+        raise Away(
+            _unreachable(display, error, arguments), sent=False, silent=isinstance(error, TimeoutError)
+        ) from None
     except BaseException:
         await drop(connection)
         raise
     return connection
+
+
+def _unreachable(display: str, error: Exception, arguments: dict[str, Any]) -> str:
+    """Why there is no connection, and what to do where that is known."""
+    told = f"{display}: {str(error) or 'no answer'}"
+    advised = advice(error, arguments)
+    return f"{told.rstrip('.')}: {advised}" if advised else told
 
 
 class Wire:

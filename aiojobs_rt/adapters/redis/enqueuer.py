@@ -186,6 +186,7 @@ class _Queue:
         deadline = time.monotonic() + self._timeout
         pause = 0.02
         sent = False
+        said: Away | None = None
         while True:
             left = deadline - time.monotonic()
             try:
@@ -202,10 +203,11 @@ class _Queue:
                 return
             except Away as error:
                 sent = sent or (error.sent and self._registered)
+                said = error if said is None or not error.silent else said  # a last, short try has less to say
                 if time.monotonic() + pause >= deadline:
                     fate = "whether the job was enqueued is not known" if sent else "the job was not enqueued"
                     raise EnqueueError(
-                        f"queue {self._queue}: {error}; {fate}. "
+                        f"queue {self._queue}: {said}; {fate}. "
                         f"Tried for {self._timeout:g} s (AIOJOBS_RT_ENQUEUE_TIMEOUT)"
                     ) from None
             except ConfigurationError as error:
