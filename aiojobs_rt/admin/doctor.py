@@ -6,13 +6,17 @@ What the Redis user may not read (INFO, CONFIG GET) is said to be unknown, and i
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
-from aiojobs_rt.admin.records import Finding
+from aiojobs_rt.admin.admin import MOST_JOBS
+from aiojobs_rt.admin.records import Finding, ListedState
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from aiojobs_rt.adapters.redis.connection import Argument
     from aiojobs_rt.admin.admin import Admin
     from aiojobs_rt.admin.records import QueueSummary
@@ -21,10 +25,16 @@ OLDEST_REDIS = (6, 2)
 SKEW = 2.0
 LATE = 60.0
 NEARLY_FULL = 0.9
+LOOKED_THROUGH: tuple[ListedState, ...] = ("waiting", "scheduled", "retrying")
+MOST_NAMES = 5
 
 
-async def examine(admin: Admin) -> list[Finding]:
+async def examine(admin: Admin, known: Container[str] | None = None) -> list[Finding]:
     """Look at the server, its clock and all queues.
+
+    Args:
+        admin: of which Redis.
+        known: the names of the jobs that its workers know, as far as that is to be looked at; None: it is not.
 
     Raises:
         RedisUnavailable: Redis is not there.
@@ -35,6 +45,8 @@ async def examine(admin: Admin) -> list[Finding]:
         findings.append(Finding("OK", "queues", "No queue has been used yet."))
     for queue in queues:
         findings += _queue(queue)
+        if known is not None:
+            findings += await _strangers(admin, queue.name, known)
     return findings
 
 
@@ -187,6 +199,26 @@ def _queue(queue: QueueSummary) -> list[Finding]:
         return found
     served = f"{len(queue.workers)} worker(s), {_jobs(queue.waiting)} waiting, {queue.running} running."
     return [Finding("OK", subject, served)]
+
+
+async def _strangers(admin: Admin, queue: str, known: Container[str]) -> list[Finding]:
+    """Whether jobs of a queue are of classes that nobody knows; the first 500 in each state are looked at."""
+    names: Counter[str] = Counter()
+    for state in LOOKED_THROUGH:
+        page = await admin.jobs(queue, state, limit=MOST_JOBS)
+        names.update(job.job for job in page.jobs if job.id and job.job not in known)
+    if not names:
+        return []
+    shown = ", ".join(f"{name} ({count})" for name, count in names.most_common(MOST_NAMES))
+    more = f" and {len(names) - MOST_NAMES} more names" if len(names) > MOST_NAMES else ""
+    return [
+        Finding(
+            "WARN",
+            f"queue {queue}",
+            f"{_jobs(names.total())} of classes that these modules do not define: {shown}{more}.",
+            "Name their modules too, here and for the worker. Was a class renamed? `name = ...` on it keeps its old name.",
+        )
+    ]
 
 
 def _unreadable(subject: str, setting: str, wish: str) -> Finding:

@@ -60,15 +60,20 @@ def use_redis(url: str | None) -> None:
     settings()
 
 
-def with_admin(url: str | None, use: Callable[[Admin], Awaitable[T]]) -> T:
-    """Run `use` with an Admin of the default adapter, in an event loop of its own.
+def with_admin(url: str | None, use: Callable[[Admin], Awaitable[T]], own: RedisAdapter | None = None) -> T:
+    """Run `use` with an Admin, in an event loop of its own.
+
+    Args:
+        url: the default adapter's; None: as the environment says.
+        use: gets the Admin.
+        own: an adapter that job classes name; None: the default one.
 
     Raises:
         ConfigurationError: the URL, or another setting, is wrong.
         RedisUnavailable: Redis is not there.
     """
     use_redis(url)
-    adapter = default_adapter()
+    adapter = default_adapter() if own is None else own
     if not isinstance(adapter, RedisAdapter):
         raise ConfigurationError(f"this command needs Redis; the default adapter is {adapter!r}")
 

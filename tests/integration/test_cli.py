@@ -280,10 +280,26 @@ def test_the_doctor_says_what_to_do_and_ends_with_1_on_an_error(folder: Path, re
         assert "-> Start one: python -m aiojobs_rt worker MODULE -q default" in sick.stdout
 
 
+@pytest.mark.acceptance(36, 60)
+def test_the_doctor_finds_jobs_that_a_worker_of_these_modules_would_not_know(
+    shop: Callable[..., Any], redis_url: str
+) -> None:
+    shop("enqueue", "cli_shop:Add", "[1]")
+    with RawQueue(redis_url, "default") as queue:
+        queue.enqueue("default.a")  # of a class Job
+        queue.enqueue("default.b", "default.c", route="+60000")
+        shown = CliRunner().invoke(app, ["doctor", "cli_shop", "--redis-url", redis_url])
+        assert "5 job class(es) from cli_shop; their queues: default, slow." in shown.stdout
+        assert f"Redis at {Endpoint(redis_url).display}, keys under aiojobs:" in shown.stdout
+        told = "queue default: 3 jobs of classes that these modules do not define: Job (3)."
+        assert f"WARN   {told}\n       -> Name their modules too" in shown.stdout
+        assert told not in CliRunner().invoke(app, ["doctor", "--redis-url", redis_url]).stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
-        "queues", "workers", "doctor", "jobs list", "jobs show default.a", "jobs retry default.a", "jobs discard default.a",
+        "queues", "workers", "doctor", "doctor cli_shop", "jobs list", "jobs show default.a", "jobs retry default.a", "jobs discard default.a",
         "jobs cancel default.a", "jobs retry --all-dead -q default", "enqueue cli_shop:Add [1]",
     ],
 )  # fmt: skip
