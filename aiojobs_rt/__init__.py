@@ -13,13 +13,16 @@ from aiojobs_rt.callbacks import (
     before_enqueue,
     before_perform,
 )
+from aiojobs_rt.core.cipher import AesGcmCipher, Cipher
 from aiojobs_rt.core.continuation import Step
 from aiojobs_rt.core.events import Event, subscribe
 from aiojobs_rt.core.propagation import locale, propagate, timezone
+from aiojobs_rt.encryption import use_cipher
 from aiojobs_rt.errors import (
     Abort,
     AiojobsError,
     ConfigurationError,
+    DecryptionError,
     DefinitionError,
     DeserializationError,
     Discard,
@@ -31,6 +34,7 @@ from aiojobs_rt.errors import (
     JobCancelled,
     JobError,
     JobFailed,
+    MissingKey,
     PayloadTooLarge,
     QueueFullError,
     RecordNotFound,
@@ -47,10 +51,13 @@ from aiojobs_rt.worker.worker import Worker
 
 __all__ = [
     "Abort",
+    "AesGcmCipher",
     "AiojobsError",
     "AsyncAdapter",
     "Bound",
+    "Cipher",
     "ConfigurationError",
+    "DecryptionError",
     "DefinitionError",
     "DeserializationError",
     "Discard",
@@ -66,6 +73,7 @@ __all__ = [
     "JobError",
     "JobFailed",
     "JobHandle",
+    "MissingKey",
     "PayloadTooLarge",
     "QueueFullError",
     "RecordNotFound",
@@ -95,4 +103,5 @@ __all__ = [
     "retry_on",
     "subscribe",
     "timezone",
+    "use_cipher",
 ]

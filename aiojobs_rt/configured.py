@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 from aiojobs_rt.adapters.default import adapter_of, checks_arguments, in_process
 from aiojobs_rt.core.durations import instant_to_ms, to_ms
 from aiojobs_rt.core.here_and_now import perform_now
-from aiojobs_rt.core.message import JobMessage, check_queue_name, new_job_id, queue_of
+from aiojobs_rt.core.message import ENCRYPTED, NOTHING, JobMessage, check_queue_name, new_job_id, queue_of
 from aiojobs_rt.core.options import check_priority, overrides
+from aiojobs_rt.encryption import is_wanted
 from aiojobs_rt.enqueue import Bound, deliver, most_items
 from aiojobs_rt.errors import InvalidJob
 from aiojobs_rt.handle import JobHandle
@@ -181,6 +182,7 @@ class Configured(Generic[P, R]):
             InvalidJob: `choose_queue` or `choose_priority` returned what is none; what they raise is raised.
             PayloadTooLarge: serialised they exceed `max_payload`.
             EnqueueError: Redis could not be reached, or refused.
+            ConfigurationError: the class is `encrypted`, and there is no key.
             TypeError: a context variable that travels (`propagate`) holds what JSON would change.
         """
         return await deliver(self.bind(*args, **kwargs))
@@ -211,6 +213,7 @@ class Configured(Generic[P, R]):
             priority=defaults.priority if priority is None else priority,
             enqueued_at_ms=int(datetime.now(tz=UTC).timestamp() * 1000),
             options=self._options or {},
+            extra={ENCRYPTED: 1} if is_wanted(job) else NOTHING,  # its arguments are not logged
         )
         return await perform_now(job, message)  # type: ignore[no-any-return] # what perform returned
 

@@ -14,12 +14,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from aiojobs_rt.adapters.base import Envelope
-from aiojobs_rt.adapters.default import adapter_of
+from aiojobs_rt.adapters.default import adapter_of, stays_in_process
 from aiojobs_rt.core import events
 from aiojobs_rt.core.durations import to_ms
 from aiojobs_rt.core.hooks import Halted, run_chain
-from aiojobs_rt.core.message import NOTHING, JobMessage, new_job_id
+from aiojobs_rt.core.message import ENCRYPTED, NOTHING, JobMessage, new_job_id
 from aiojobs_rt.core.propagation import CONTEXT, capture
+from aiojobs_rt.encryption import required, seal_arguments
 from aiojobs_rt.errors import PayloadTooLarge
 from aiojobs_rt.handle import JobHandle
 from aiojobs_rt.settings import settings
@@ -49,6 +50,7 @@ class Bound(Generic[R_co]):
         options: what `set` overrides for this one job.
         id: the id under which it is enqueued; empty: a fresh one each time.
         context: the context variables that travel with it; None: those of where it is enqueued.
+        encrypted: whether it is encrypted as it leaves the process: as its class says, or else the setting.
     """
 
     job: type[Job]
@@ -60,9 +62,13 @@ class Bound(Generic[R_co]):
     options: dict[str, int] | None = field(default=None)
     id: str = ""
     context: Mapping[str, Any] | None = field(default=None, repr=False)
+    encrypted: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        limit = settings().max_payload
+        defaults = settings()
+        encrypted = self.job._options.encrypted  # noqa: SLF001 - the hot path reads what options() returns
+        self.encrypted = defaults.encrypted if encrypted is None else encrypted
+        limit = defaults.max_payload
         if len(self.args) > limit:
             raise PayloadTooLarge(
                 f"the arguments of {self.job.name} take {len(self.args):,} bytes, more than max_payload ({limit:,}): "
@@ -70,7 +76,13 @@ class Bound(Generic[R_co]):
             )
 
     def identified(self) -> Bound[R_co]:
-        """The same job with its id and context decided now: it is enqueued later, and its handle is wanted before."""
+        """The same job with its id and context decided now: it is enqueued later, and its handle is wanted before.
+
+        Raises:
+            ConfigurationError: it is to be encrypted, and there is no key.
+        """
+        if self.encrypted and not stays_in_process(self.job):
+            required(self.job.name)
         return replace(self, id=new_job_id(self.queue), context=capture())
 
     def later(self, ms: int) -> Bound[R_co]:
@@ -81,13 +93,15 @@ class Bound(Generic[R_co]):
         """The handle of an identified job."""
         return JobHandle(self.id, adapter=adapter_of(self.job), load=self.job.result().load)
 
-    def envelope(self, context: Mapping[str, Any] | None = None) -> Envelope:
-        """The job as it goes to its adapter, under its own id or a fresh one.
+    def envelope(self, context: Mapping[str, Any] | None = None, *, leaves: bool = False) -> Envelope:
+        """The job as it goes to its adapter, under its own id or a fresh one; sealed where its class wants it.
 
         Args:
             context: what `capture` gave for this call; None: it is asked.
+            leaves: it goes elsewhere than to its adapter, and leaves the process whatever that is.
 
         Raises:
+            ConfigurationError: it is to be encrypted, and there is no key.
             PayloadTooLarge: what context variables hold exceeds `max_payload`.
             TypeError: it can't travel.
         """
@@ -98,6 +112,8 @@ class Bound(Generic[R_co]):
         extra = self._due_for_expiry() if self.delay_ms or self.due_ms else NOTHING
         if context:
             extra = {**extra, CONTEXT: context}
+        if self.encrypted:
+            extra = {ENCRYPTED: 1, **extra}
         if self.priority or self.options or extra:
             options = self.options or NOTHING
             meta = JobMessage("", "", b"", "", priority=self.priority, options=options, extra=extra).meta_tail()
@@ -108,7 +124,7 @@ class Bound(Generic[R_co]):
                 )
         else:
             meta = b"}"
-        return Envelope(
+        envelope = Envelope(
             self.id or new_job_id(self.queue),
             self.queue,
             self.job.name,
@@ -119,6 +135,9 @@ class Bound(Generic[R_co]):
             self.due_ms,
             placed=bool(self.id),
         )
+        if self.encrypted and (leaves or not stays_in_process(self.job)):
+            envelope.args, envelope.encrypted = seal_arguments(envelope.id, envelope.job, self.args), True
+        return envelope
 
     def _due_for_expiry(self) -> Mapping[str, int]:
         """What the worker must know of the delay, because `expires_in` counts from when the job is due."""

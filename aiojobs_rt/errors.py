@@ -14,6 +14,8 @@ AiojobsError
 │   └── ResultNotKept
 ├── DeserializationError       a reference could not be located, or a context variable not loaded
 │   └── RecordNotFound         because it is gone
+├── DecryptionError            what is encrypted was changed, or is another job's
+│   └── MissingKey             no key for it is here
 ├── InvalidStep                a step of a job is not where, or what, it was
 ├── ConfigurationError         a setting, URL or module is wrong
 └── RedisUnavailable           Redis did not answer in time
@@ -105,6 +107,14 @@ class DeserializationError(AiojobsError):
 
 class RecordNotFound(DeserializationError):
     """The record that a reference names does not exist. Not retried by default."""
+
+
+class DecryptionError(AiojobsError):
+    """Arguments or a result can't be decrypted: they were changed, or belong to another job."""
+
+
+class MissingKey(DecryptionError):
+    """No key for it is here, or the cipher fails. A worker leaves such a job to others, for 24 h; then it is dead."""
 
 
 class InvalidStep(AiojobsError):

@@ -66,6 +66,7 @@ class Job:
         expires_in: a job not started so long after it was due is discarded; None: never.
         resume_errors_after_advancing: a job that fails after one of its steps has advanced goes on from there 5 s later, at no charge; True.
         max_resumptions: how often that may happen; None: as often as it advances.
+        encrypted: arguments and results are encrypted on their way (docs/security.md); None: as AIOJOBS_RT_ENCRYPTED says, else not.
         log_arguments: each run logs its arguments at info, at most 2,000 characters of them; SecretStr as stars; False.
         adapter: how jobs are carried; None: the default adapter (AIOJOBS_RT_REDIS_URL).
         state: inside `perform`, what `lifespan` yielded.
@@ -81,6 +82,7 @@ class Job:
     expires_in: float | timedelta | None = None
     resume_errors_after_advancing: bool = True
     max_resumptions: int | None = None
+    encrypted: bool | None = None
     log_arguments: bool = False
     adapter: Adapter | None = None
     state: Any = None

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     shards: Annotated[dict[str, int], NoDecode, BeforeValidator(_parse_shards)] = Field(
         default_factory=dict, description="queues over several streams: QUEUE=NUMBER, with commas in between"
     )
+    encryption_keys: SecretStr = Field(
+        default=SecretStr(""), description="32 bytes in base64 each, with commas in between; the first one encrypts"
+    )
+    encrypted: bool = Field(default=False, description="jobs are encrypted whose class does not say otherwise")
     wait_replicas: int = Field(default=0, ge=0, description="an enqueue returns when so many replicas have it")
     wait_timeout: float = Field(default=1.0, gt=0, description="for how long it waits for them")
 
@@ -80,7 +84,7 @@ def settings() -> Settings:
     except ValidationError as error:
         lines = "; ".join(
             f"AIOJOBS_RT_{str(e['loc'][0]).upper()}: {e['msg']}"
-            + ("" if e["loc"][0] == "redis_url" else f", got {e['input']!r}")
+            + ("" if e["loc"][0] in ("redis_url", "encryption_keys") else f", got {e['input']!r}")
             for e in error.errors()
         )
         raise ConfigurationError(lines) from None

@@ -36,6 +36,7 @@ class Envelope:
         delay_ms: due so long from now.
         due_ms: due at this instant (ms since the epoch) instead; 0: `delay_ms` says.
         placed: its id is known to somebody: it keeps it, and so its shard.
+        encrypted: its arguments are.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Envelope:
     delay_ms: int = 0
     due_ms: int = 0
     placed: bool = False
+    encrypted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,13 @@ class Ended:
         outcome: "succeeded", "dead", "discarded" or "cancelled".
         result: its result as JSON, or None when none is kept.
         error: class name and message of the last error, or the reason; empty when it succeeded.
+        encrypted: the job is; operators are not shown the result.
     """
 
     outcome: str
     result: bytes | None = field(default=None, repr=False)
     error: str = ""
+    encrypted: bool = False
 
 
 class Adapter(Protocol):
@@ -92,6 +96,7 @@ class Adapter(Protocol):
         Raises:
             TimeoutError: it has not within the timeout; None waits for ever.
             ResultNotKept: it has ended, or is not known, and nothing of it is kept.
+            DecryptionError: its result is encrypted, and can't be decrypted here.
         """
         ...
 

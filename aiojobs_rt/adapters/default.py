@@ -77,6 +77,11 @@ def checks_arguments(job_class: type[Job]) -> bool:
     return in_process.made and bool(getattr(adapter_of(job_class), "checks_arguments", False))
 
 
+def stays_in_process(job_class: type[Job]) -> bool:
+    """Whether jobs of this class never leave the process: there is nothing to be encrypted for."""
+    return in_process.made and bool(getattr(adapter_of(job_class), "stays_in_process", False))
+
+
 @contextmanager
 def overridden(adapter: Adapter, *, everywhere: bool) -> Generator[None]:
     """Have one adapter carry the jobs of all classes, whatever they name, for the length of a block.

@@ -93,7 +93,8 @@ class InProcessAdmin:
         if finished is None:
             return None
         details = reading.ended(job_id, finished.queue, finished.line, b"")
-        return replace(details, result=finished.ended.result)
+        kept = finished.ended
+        return replace(details, encrypted=kept.encrypted, result=reading.shown_result(kept))
 
     async def workers(self) -> list[WorkerSummary]:
         """There are none: jobs run in this process."""

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from aiojobs_rt.adapters.redis.adapter import ended_of
 from aiojobs_rt.admin.records import Attempt, JobDetails, JobSummary, QueueSummary, Steps
 from aiojobs_rt.core.continuation import FIELD
-from aiojobs_rt.core.message import JobMessage, MalformedMessage, NewerMessage, parse
+from aiojobs_rt.core.message import ENCRYPTED, JobMessage, MalformedMessage, NewerMessage, parse
+from aiojobs_rt.encryption import is_sealed
+
+if TYPE_CHECKING:
+    from aiojobs_rt.adapters.base import Ended
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OF_EARLIER_RUNS = ("failed_at", "dead", "unknown_since", "unknown_tries")
 NO_NAME = "(malformed)"
+NOT_SHOWN = b"[encrypted]"
 
 
 def instant(at_ms: Any) -> datetime | None:
@@ -87,6 +92,8 @@ def finished(line: bytes, queue: str) -> JobSummary | None:
 def details(job_id: str, queue: str, fields: list[Any]) -> JobDetails:
     """A job that is in Redis, from the answer of inspect.lua."""
     state, _, at_ms, lane, job, args, meta, consumer, marked, errors, *saved = fields
+    known = _object(meta)
+    encrypted = is_sealed(args) or ENCRYPTED in known
     found = JobDetails(
         id=job_id,
         job=text(job) or NO_NAME,
@@ -95,8 +102,9 @@ def details(job_id: str, queue: str, fields: list[Any]) -> JobDetails:
         at=instant(at_ms),
         worker=worker_of(consumer),
         cancelled=bool(marked),
-        args=args,
-        meta=_object(meta),
+        encrypted=encrypted,
+        args=NOT_SHOWN if encrypted else args,
+        meta=known,
         attempts=tuple(_attempt(error) for error in errors),
         steps=_steps(meta, saved[0].partition(b" ")[2] if saved else b""),
     )
@@ -134,7 +142,13 @@ def ended(job_id: str, queue: str, line: bytes, record: bytes) -> JobDetails:
     if not record:
         return found
     kept = ended_of(record)
-    return replace(found, state=kept.outcome, reason=found.reason or kept.error, result=kept.result)
+    found = replace(found, state=kept.outcome, reason=found.reason or kept.error, encrypted=kept.encrypted)
+    return replace(found, result=shown_result(kept))
+
+
+def shown_result(ended: Ended) -> bytes | None:
+    """What operators see of a result."""
+    return NOT_SHOWN if ended.encrypted and ended.result is not None else ended.result
 
 
 def together(name: str, parts: list[QueueSummary]) -> QueueSummary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -126,20 +126,22 @@ class JobDetails(JobSummary):
     Attributes:
         interruptions: runs that ended because their worker stopped.
         cancelled: it is marked as cancelled, and its worker told.
-        args: its arguments as they are in Redis; empty when it has ended.
+        encrypted: its arguments and its result are, and nobody is shown them here.
+        args: its arguments as they are in Redis; empty when it has ended; `[encrypted]` when they are.
         meta: further fields of its message: options, executions per policy, ...
         attempts: its failed runs, the latest first; at most 25.
         steps: how far its steps have got, while it runs as of a second ago at most; None: it has none, or has ended.
-        result: its result as JSON, when it is kept.
+        result: its result as JSON, when it is kept; `[encrypted]` when it is.
     """
 
     interruptions: int = 0
     cancelled: bool = False
-    args: bytes = b""
+    encrypted: bool = False
+    args: bytes = field(default=b"", repr=False)  # it may hold secrets
     meta: dict[str, Any]
     attempts: tuple[Attempt, ...] = ()
     steps: Steps | None = None
-    result: bytes | None = None
+    result: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`generate job`: a job class in a module of its own, and a test of it that passes."""
+"""`generate job`: a job class in a module of its own, and a test of it that passes. `generate key`: a key for encrypted jobs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import typer
 
 from aiojobs_rt.cli.modules import find_job, load_modules
 from aiojobs_rt.cli.options import optional_queue
+from aiojobs_rt.core.cipher import AesGcmCipher
 from aiojobs_rt.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-app = typer.Typer(help="Write the files of a new job.", no_args_is_help=True)
+app = typer.Typer(help="Write the files of a new job; make a key.", no_args_is_help=True)
 
 JOB = Template('''\
 """$title."""
@@ -96,6 +97,12 @@ def job(
         print(f"created {path}")
     print(f"run the test: python -m pytest {test}")
     print(f"run its jobs: python -m aiojobs_rt worker {package}")
+
+
+@app.command()
+def key() -> None:
+    """Print a new key for AIOJOBS_RT_ENCRYPTION_KEYS."""
+    print(AesGcmCipher.generate_key())
 
 
 def _names(name: str) -> tuple[str, str]:

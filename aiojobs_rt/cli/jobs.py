@@ -98,7 +98,7 @@ def show(
         complain(f"nothing is known of job {id_}: it has ended and is no longer remembered, or never was")
         raise typer.Exit(1)
     if as_json:
-        print_json(found if args else replace(found, args=b""))
+        print_json(found if args or found.encrypted else replace(found, args=b"", result=None))
     else:
         _print(found, args=args)
 
@@ -204,10 +204,10 @@ def _print(found: JobDetails, *, args: bool) -> None:
             ""
             if found.result is None
             else found.result.decode(errors="replace")
-            if args
+            if args or found.encrypted
             else "kept; shown with --args",
         ),
-        ("args", found.args.decode(errors="backslashreplace") if args else _size(found)),
+        ("args", found.args.decode(errors="backslashreplace") if args or found.encrypted else _size(found)),
     ]
     out = console()
     for name, value in lines:

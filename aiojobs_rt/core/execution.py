@@ -25,6 +25,7 @@ from aiojobs_rt.core.attempt import MAX_REASON, clean, error_record, record_of, 
 from aiojobs_rt.core.continuation import RESUME_AFTER_MS, interruption_in, resumed
 from aiojobs_rt.core.decision import Decision, decide, run_callback
 from aiojobs_rt.core.hooks import Halted, run_chain, run_discard
+from aiojobs_rt.core.message import ENCRYPTED
 from aiojobs_rt.core.outcome import (
     SUCCEEDED,
     Cancelled,
@@ -42,6 +43,7 @@ from aiojobs_rt.errors import InvalidArguments
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiojobs_rt.core.arguments import Arguments
     from aiojobs_rt.core.hooks import Hooks
     from aiojobs_rt.core.message import JobMessage
     from aiojobs_rt.core.options import Options
@@ -131,7 +133,7 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
         else:
             arguments, raw = plan.arguments or job_class.signature(), message.args
             if plan.log_arguments:
-                logger.info(BEGINS, message.id, message.job, arguments.show(raw))
+                logger.info(BEGINS, message.id, message.job, shown_arguments(message, arguments))
             positional, named = await arguments.locate(raw) if arguments.refers else arguments.load(raw)
             if plan.hooks is None:
                 value = await job.perform(*positional, **named)
@@ -348,6 +350,11 @@ def _rescued(job_class: type[Job], value: Any) -> bytes:
         return job_class.result().dump(value)
     except InvalidArguments:
         return b"null"
+
+
+def shown_arguments(message: JobMessage, arguments: Arguments) -> str:
+    """The arguments for a log, which keeps for long and shows to many what was encrypted for all but the worker."""
+    return "[encrypted]" if ENCRYPTED in message.extra else arguments.show(message.args)
 
 
 def _is_of_arguments(error: ValidationError) -> bool:

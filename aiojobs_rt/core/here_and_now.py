@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiojobs_rt.core import context
 from aiojobs_rt.core.decision import perform_now_raises, run_callback
-from aiojobs_rt.core.execution import BEGINS, ENDS, decide_for, timed_out
+from aiojobs_rt.core.execution import BEGINS, ENDS, decide_for, shown_arguments, timed_out
 from aiojobs_rt.core.hooks import Halted, run_chain, run_discard
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def _perform_now(job_class: type[Job], message: JobMessage) -> Any:
     limit: asyncio.Timeout | None = None
     try:
         if job_class.log_arguments:
-            logger.info(BEGINS, message.id, message.job, job_class.signature().show(message.args))
+            logger.info(BEGINS, message.id, message.job, shown_arguments(message, job_class.signature()))
         arguments, raw = job_class.signature(), message.args
         async with asyncio.timeout(timeout_ms / 1000 if timeout_ms else None) as limit:
             positional, named = await arguments.locate(raw) if arguments.refers else arguments.load(raw)

@@ -5,6 +5,8 @@ from `perform_later` to `perform`. `meta` is a JSON object that starts with `v`,
 this order and with no white space: the scripts write these three, by Redis' clock, without parsing the rest.
 
     {"v":1,"at":1795314296123,"crashes":1,"failures":2,"executions":{"3c0e":2},...}
+
+The version is 2 where args are encrypted, and 1 else: a worker of before that leaves alone what it could not read.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import re
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 WIRE_VERSION = 1
+ENCRYPTED_VERSION = 2
+ENCRYPTED = "encrypted"
+"""The field of meta that says so."""
 MAX_CRASHES = 3
 """At the third crash of its worker a job is dead: it is the likely cause."""
 MAX_COUNT = 2**53
@@ -134,7 +139,8 @@ class JobMessage:
 
     def meta(self) -> bytes:
         """The whole meta, for a message that goes back to Redis."""
-        head: dict[str, Any] = {"v": WIRE_VERSION, "at": self.enqueued_at_ms}
+        version = ENCRYPTED_VERSION if ENCRYPTED in self.extra else WIRE_VERSION
+        head: dict[str, Any] = {"v": version, "at": self.enqueued_at_ms}
         if self.crashes:
             head["crashes"] = self.crashes
         return orjson.dumps(head | self._tail())
@@ -215,7 +221,7 @@ def parse(job_id: bytes, job: bytes, args: bytes, meta: bytes, *, queue: str) ->
         fields = orjson.loads(meta)
         at = fields["at"]
         if fields["v"] != WIRE_VERSION:
-            _refuse_version(fields["v"])
+            _check_version(fields["v"])
         message = JobMessage(job_id.decode("ascii"), job.decode(), args, queue, 0, at)
         if not (message.id.isprintable() and message.job.isprintable()):
             raise _not_printable()
@@ -265,9 +271,12 @@ def _no_head() -> MalformedMessage:
     return MalformedMessage("meta does not begin with v, at and crashes, in this order and without blanks")
 
 
-def _refuse_version(version: object) -> NoReturn:
-    if isinstance(version, int) and version > WIRE_VERSION:
-        raise NewerMessage(f"wire version {version}; this worker reads {WIRE_VERSION}")
+def _check_version(version: object) -> None:
+    """Let pass what is not the usual one, and can be read."""
+    if version == ENCRYPTED_VERSION:
+        return
+    if isinstance(version, int) and version > ENCRYPTED_VERSION:
+        raise NewerMessage(f"wire version {version}; this worker reads {ENCRYPTED_VERSION}")
     raise MalformedMessage(f"wire version {version!r:.100}")
 
 

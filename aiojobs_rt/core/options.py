@@ -27,6 +27,7 @@ class Options:
         retry_for_ms: bounds the retries by time instead; None: max_attempts does.
         keep_ms: for how long results are kept; 0: not at all.
         expires_ms: a job not started so long after it was due is discarded; 0: never.
+        encrypted: its arguments and results; None: as the setting says.
     """
 
     queue: str
@@ -36,6 +37,7 @@ class Options:
     retry_for_ms: int | None
     keep_ms: int
     expires_ms: int
+    encrypted: bool | None = None
 
     @classmethod
     def of(cls, job_class: type[Any]) -> Options:
@@ -55,9 +57,16 @@ class Options:
                 else to_ms(job_class.retry_for, what="retry_for", positive=True),
                 keep_ms=_optional_ms(job_class.keep_result, "keep_result"),
                 expires_ms=_optional_ms(job_class.expires_in, "expires_in"),
+                encrypted=_check_encrypted(job_class.encrypted),
             )
         except (TypeError, ValueError) as error:
             raise InvalidJob(f"{job_class.__qualname__}: {error}") from None
+
+
+def _check_encrypted(encrypted: object) -> bool | None:
+    if encrypted is not None and type(encrypted) is not bool:
+        raise TypeError(f"encrypted must be True, False or None, got {encrypted!r}")
+    return encrypted
 
 
 def check_priority(priority: int) -> int:

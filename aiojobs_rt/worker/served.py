@@ -11,7 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from aiojobs_rt.adapters.redis.keys import RETURNED, SUSPECTS, queue_keys
-from aiojobs_rt.core.message import JobMessage, MalformedMessage, parse
+from aiojobs_rt.core.message import ENCRYPTED, JobMessage, MalformedMessage, parse
+from aiojobs_rt.encryption import open_arguments
 from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
@@ -101,13 +102,17 @@ class Delivery:
         Raises:
             MalformedMessage: it holds none.
             NewerMessage: for a newer worker.
+            DecryptionError: its arguments are encrypted, and can't be decrypted (here, when it is a MissingKey).
         """
         if self.message is None:
             fields = self.fields
             if len(fields) == 8 and fields[0] == b"id" and fields[6] == b"meta":
                 if len(fields[5]) + len(fields[7]) > self.served.most_bytes:
                     raise self.served.too_large(len(fields[5]), len(fields[7]))
-                self.message = parse(fields[1], fields[3], fields[5], fields[7], queue=self.served.queue)
+                message = parse(fields[1], fields[3], fields[5], fields[7], queue=self.served.queue)
+                if message.extra and ENCRYPTED in message.extra:
+                    message.args = open_arguments(message.id, message.job, message.args)
+                self.message = message
             else:
                 self.message = parse(b"", b"", b"", b"", queue=self.served.queue)
         return self.message

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import orjson
 from redis import exceptions
 
-from aiojobs_rt.adapters.redis.adapter import SUCCEEDED_RECORD
+from aiojobs_rt.adapters.redis.adapter import SUCCEEDED_RECORD, encrypted_record
 from aiojobs_rt.adapters.redis.batching import Batcher
 from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel
@@ -27,6 +27,7 @@ from aiojobs_rt.core import events
 from aiojobs_rt.core.attempt import summary_of
 from aiojobs_rt.core.context import about
 from aiojobs_rt.core.lines import log_outcome
+from aiojobs_rt.core.message import ENCRYPTED
 from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Discarded, Outcome, Released, Retried, Snoozed
 from aiojobs_rt.core.propagation import CONTEXT
 from aiojobs_rt.errors import ConfigurationError
@@ -47,7 +48,7 @@ TOO_MUCH_UNSETTLED = 5_000
 REPORT_AGAIN = 5.0
 LOST = b"0"
 """In settle.lua's answer, the mark of a job that was not this worker's any more; an empty answer: none was lost."""
-_OF_NO_EARLIER_RUN = frozenset({CONTEXT, "due", "delay"})
+_OF_NO_EARLIER_RUN = frozenset({CONTEXT, ENCRYPTED, "due", "delay"})
 """What a job's meta may hold from the start."""
 
 
@@ -197,7 +198,7 @@ class Settler:
                 return "cancelled", (keep_ms, value, "", ""), self._record(ran, "cancelled", began, ended)
             case _:
                 history = "1" if _has_history(ran) else ""
-                value = b"" if outcome.result is None else SUCCEEDED_RECORD + outcome.result + b"}"
+                value = b"" if outcome.result is None else _kept(ran, outcome.result)
                 record = self._record(ran, "succeeded", began, ended)
                 return "kept", (outcome.keep_ms, value, history, ""), record
 
@@ -340,6 +341,18 @@ class _Queue:
                 error,
             )
         self._kept.append(item)
+
+
+def _kept(message: JobMessage, result: bytes) -> bytes:
+    """What is kept of a result."""
+    if ENCRYPTED not in message.extra:
+        return SUCCEEDED_RECORD + result + b"}"
+    try:
+        return encrypted_record(message.id, result)
+    except Exception:
+        # it has succeeded, and must not run again
+        logger.exception("job %s (%s): its result can't be encrypted, and is not kept", message.id, message.job)
+        return orjson.dumps({"outcome": "succeeded"})
 
 
 def _log_successes(items: list[Delivery], answer: bytes) -> None:

@@ -31,6 +31,7 @@ from aiojobs_rt.core.execution import (
 )
 from aiojobs_rt.core.message import JobMessage, MalformedMessage, NewerMessage, note_unread
 from aiojobs_rt.core.outcome import Cancelled, Dead, Retried
+from aiojobs_rt.errors import DecryptionError, MissingKey
 from aiojobs_rt.worker.buffer import TURN, Buffer
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Slots:
                     continue
                 try:
                     message = delivery.read()
-                except (MalformedMessage, NewerMessage) as error:
+                except (MalformedMessage, NewerMessage, DecryptionError) as error:
                     self._settle_unreadable(delivery, error)
                     began = time.monotonic()
                     continue
@@ -250,9 +251,9 @@ class Slots:
         delivery.message = message
         running.set(message)
         began = time.monotonic()
-        reason = f"malformed message: {error}"
+        reason = str(error) if isinstance(error, DecryptionError) else f"malformed message: {error}"
         record = error_record(type(error).__name__, str(error), "", now_ms, self._runtime.worker)
-        if isinstance(error, NewerMessage):
+        if isinstance(error, (NewerMessage, MissingKey)):
             fields[7], unread_ms = note_unread(fields[7], now_ms)
             if unread_ms < UNKNOWN_FOR_MS:
                 # as long again as it has been unread: 1 s, 1 s, 2 s, 4 s and so on

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
+from aiojobs_rt import encryption
 from aiojobs_rt.adapters.default import adapter_of
 from aiojobs_rt.adapters.redis.adapter import RedisAdapter
 from aiojobs_rt.adapters.redis.connection import Away, Wire
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.adapters.redis.routing import Wires
     from aiojobs_rt.worker.state import WorkerState
+
+logger = logging.getLogger("aiojobs_rt.worker")
 
 OLDEST_REDIS = (6, 2)
 
@@ -68,6 +72,20 @@ def choose_queues(
         if weights.get(name, 1) < 1:
             raise ConfigurationError(f"queue {name}: the weight must be at least 1, got {weights[name]}")
     return names, weights
+
+
+def check_keys(classes: Sequence[type[Job]]) -> None:
+    """See that the keys are keys; say which classes can't run here because there are none: their jobs wait for a worker that has some.
+
+    Raises:
+        ConfigurationError: AIOJOBS_RT_ENCRYPTION_KEYS holds no keys, or `cryptography` is missing.
+    """
+    if encryption.current() is None and (wanting := [job.name for job in classes if encryption.is_wanted(job)]):
+        logger.warning(
+            "%s: encrypted jobs can't run here, as this worker has no key, and wait for another one: %s",
+            ", ".join(sorted(wanting)),
+            encryption.NO_KEYS,
+        )
 
 
 async def await_redis(state: WorkerState, wire: Wire, stopping: asyncio.Event) -> None:

@@ -40,7 +40,14 @@ from aiojobs_rt.worker.served import Served
 from aiojobs_rt.worker.settler import Settler
 from aiojobs_rt.worker.shutdown import Shutdown, to_its_end
 from aiojobs_rt.worker.slots import Slots
-from aiojobs_rt.worker.startup import add_registered_shards, await_redis, choose_queues, enter_lifespans, find_adapter
+from aiojobs_rt.worker.startup import (
+    add_registered_shards,
+    await_redis,
+    check_keys,
+    choose_queues,
+    enter_lifespans,
+    find_adapter,
+)
 from aiojobs_rt.worker.state import WorkerState
 
 if TYPE_CHECKING:
@@ -100,6 +107,7 @@ class Worker:
         self._classes = [job_class for _, job_class in registry.job_classes()]
         self._adapter = adapter or find_adapter(self._classes)
         names, weights = choose_queues(queues, self._classes)
+        check_keys(self._classes)
         self.name = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
         prefix = self._adapter.prefix
         self._names, self._weights = names, weights

@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 
 from aiojobs_rt import (
+    AesGcmCipher,
     Discard,
     InvalidArguments,
     JobCancelled,
@@ -30,6 +31,7 @@ from aiojobs_rt import (
     perform_all_later,
     rescue_from,
     retry_on,
+    use_cipher,
 )
 from tests.conformance.adapters import CarriedJob, log
 from tests.support.waiting import wait_until
@@ -125,6 +127,15 @@ class Types(CarriedJob):
 TYPED = (b"\x00\xff", datetime(2026, 3, 1, 12, tzinfo=UTC), Decimal("1.10"), UUID(int=7), {"a", "b"}, (1, 2.5))
 
 leak: ContextVar[str] = ContextVar("leak", default="clean")
+
+
+class Sealed(CarriedJob):
+    encrypted = True
+
+    async def perform(self, card: str) -> str:
+        if self.executions == 1:
+            raise Retry(wait=0)
+        return card
 
 
 class Leaks(CarriedJob):
@@ -233,6 +244,21 @@ async def test_a_retry_may_succeed(on: Bed) -> None:
     handle = await TriesThrice.perform_later(3)
     await on.reaches(handle, "succeeded")
     assert await handle.result(timeout=5) == 3
+
+
+async def test_an_encrypted_job_runs_and_runs_again(on: Bed, admin: Administers) -> None:
+    use_cipher(AesGcmCipher([AesGcmCipher.generate_key()]) if on.kind == "redis" else None)
+    handle = await Sealed.perform_later("hunter2")
+    await on.reaches(handle, "succeeded")
+    assert await handle.result(timeout=5) == "hunter2"
+    shown = await admin.job(handle.id)
+    assert shown is not None
+    assert (shown.encrypted, shown.result) == (True, b"[encrypted]")
+    if on.waits:
+        waiting = await admin.job((await Sealed.set(wait=60).perform_later("hunter2")).id)
+        assert waiting is not None
+        assert (waiting.encrypted, waiting.args) == (True, b"[encrypted]")
+    use_cipher(None)
 
 
 async def test_a_default_retry_waits(on: Bed) -> None:

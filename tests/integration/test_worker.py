@@ -730,7 +730,7 @@ async def test_a_message_of_a_newer_version_waits_for_a_worker_that_knows_it_and
         ("default.hours", f'"at":{now},"unread":{now - 3_600_000}'),
         ("default.old", f'"at":{now},"crashes":1,"unread":{now - 86_500_000}'),
     ):
-        meta = f'{{"v":2,{head},"priority":3,"novel":[]}}'
+        meta = f'{{"v":3,{head},"priority":3,"novel":[]}}'
         client.xadd(KEYS.stream, {"id": job_id, "job": "Later", "args": "{}", "meta": meta})
     async with running():
         await wait_until(lambda: client.zcard(KEYS.retries) == 2 and client.zcard(KEYS.dead) == 1)
@@ -739,7 +739,7 @@ async def test_a_message_of_a_newer_version_waits_for_a_worker_that_knows_it_and
     assert due[b"default.fresh"] < 30_000
     assert due[b"default.hours"] > 890_000
     fresh = client.hget(KEYS.parked, "default.fresh")
-    assert b'"v":2,' in fresh
+    assert b'"v":3,' in fresh
     assert b'"novel":[]' in fresh, "the rest is as it came"
     assert b'"unread":' in fresh
 

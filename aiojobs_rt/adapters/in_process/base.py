@@ -118,9 +118,11 @@ class InProcessAdapter:
 
     Attributes:
         checks_arguments: arguments are read back from their bytes when a job is enqueued, and compared.
+        stays_in_process: jobs of classes that are encrypted are carried as they are, and need no key.
     """
 
     checks_arguments = True
+    stays_in_process = True
 
     def __init__(self, clock: SystemClock) -> None:
         self.clock = clock

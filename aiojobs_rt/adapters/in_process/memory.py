@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import orjson
 
 from aiojobs_rt.adapters.base import Ended
-from aiojobs_rt.core.message import WIRE_VERSION, JobMessage, parse
+from aiojobs_rt.core.message import ENCRYPTED, WIRE_VERSION, JobMessage, parse
 from aiojobs_rt.core.outcome import Cancelled, Dead, Discarded, Outcome, Released, Retried, Snoozed, Succeeded
 from aiojobs_rt.settings import settings
 
@@ -176,7 +176,7 @@ class Memory:
             case Cancelled(keep_ms):
                 self._end(held, Ended("cancelled"), keep_ms, now_ms)
             case Succeeded(result, keep_ms):
-                self._end(held, Ended("succeeded", result), keep_ms, now_ms)
+                self._end(held, Ended("succeeded", result, encrypted=ENCRYPTED in message.extra), keep_ms, now_ms)
 
     # -- queries -------------------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ import os
 import random
 import time
 import weakref
+from base64 import b64decode, b64encode
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import orjson
@@ -27,6 +29,7 @@ from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.adapters.redis.shards import Shards
 from aiojobs_rt.adapters.redis.subscriber import Subscriber
 from aiojobs_rt.core.message import home_of
+from aiojobs_rt.encryption import open_result, seal_result
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable, ResultNotKept
 from aiojobs_rt.settings import PREFIX, settings
 
@@ -210,7 +213,7 @@ class RedisAdapter:
                         async with asyncio.timeout(LOOK_AGAIN):
                             await told.wait()
                     if records:
-                        return ended_of(records[0])
+                        return _opened(job_id, ended_of(records[0]))
         except TimeoutError:
             raise TimeoutError(f"job {job_id} has not ended within {(timeout_ms or 0) / 1000:g} s") from None
         finally:
@@ -226,7 +229,7 @@ class RedisAdapter:
 
     async def _ended(self, job_id: str, state: bytes, detail: bytes, queue: str) -> Ended | None:
         if state == b"kept":
-            return ended_of(detail)
+            return _opened(job_id, ended_of(detail))
         if state == b"ended":
             return Ended(_noted(detail), error="its result is not kept")
         if state == b"dead":
@@ -333,6 +336,8 @@ class _Session:
 
 def ended_of(record: bytes) -> Ended:
     """How a job ended, from the record that a worker kept: `{"outcome": ..., "result": ..., "error": ...}`."""
+    if record.startswith(ENCRYPTED_RECORD):
+        return Ended("succeeded", result=b64decode(record[len(ENCRYPTED_RECORD) : -2]), encrypted=True)
     if record.startswith(SUCCEEDED_RECORD):
         # the result's own bytes, not what orjson makes of them: an integer may be longer than 64 bits
         return Ended("succeeded", result=record[len(SUCCEEDED_RECORD) : -1])
@@ -346,6 +351,19 @@ def _noted(line: bytes) -> str:
 
 
 SUCCEEDED_RECORD = b'{"outcome":"succeeded","result":'
+ENCRYPTED_RECORD = b'{"outcome":"succeeded","encrypted":"'
+
+
+def encrypted_record(job_id: str, result: bytes) -> bytes:
+    """What a worker keeps of an encrypted job's result."""
+    return ENCRYPTED_RECORD + b64encode(seal_result(job_id, result)) + b'"}'
+
+
+def _opened(job_id: str, ended: Ended) -> Ended:
+    """Its result as JSON, also of an encrypted job."""
+    if not ended.encrypted or ended.result is None:
+        return ended
+    return replace(ended, result=open_result(job_id, ended.result))
 
 
 def error_text(record: bytes | None) -> str:

@@ -25,6 +25,7 @@ from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_k
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.core.context import about
+from aiojobs_rt.core.message import ENCRYPTED_VERSION
 from aiojobs_rt.errors import ConfigurationError, EnqueueError, QueueFullError
 
 if TYPE_CHECKING:
@@ -251,8 +252,9 @@ class _Queue:
 
 
 def route_of(envelope: Envelope) -> str:
-    """Priority and due time, as the scripts take them; empty: now, on the main lane."""
-    if not (envelope.priority or envelope.delay_ms or envelope.due_ms):
+    """Priority, due time and wire version, as the scripts take them; empty: now, on the main lane, in the usual one."""
+    if not (envelope.priority or envelope.delay_ms or envelope.due_ms or envelope.encrypted):
         return ""
     when = f"@{envelope.due_ms}" if envelope.due_ms else f"+{envelope.delay_ms}" if envelope.delay_ms else ""
-    return f"{envelope.priority or ''}{when}"
+    version = f"#{ENCRYPTED_VERSION}" if envelope.encrypted else ""
+    return f"{envelope.priority or ''}{when}{version}"

@@ -27,6 +27,7 @@ from aiojobs_rt.adapters.base import Envelope
 from aiojobs_rt.adapters.default import adapter_of, default_adapter
 from aiojobs_rt.core import events
 from aiojobs_rt.core import registry as job_classes
+from aiojobs_rt.encryption import is_sealed
 from aiojobs_rt.enqueue import tell_enqueued
 from aiojobs_rt.errors import AiojobsError
 
@@ -93,13 +94,13 @@ class Outbox:
 
         Args:
             session: whose transaction it belongs to.
-            job: from `Job.bind(...)` or `Job.set(...).bind(...)`.
+            job: from `Job.bind(...)` or `Job.set(...).bind(...)`. Encrypted in the table too, if its class says so.
 
         Returns:
             The handle of the job to be; until it is relayed its status is "unknown". Enqueue callbacks do not run.
         """
         job = job.identified()
-        envelope = job.envelope()
+        envelope = job.envelope(leaves=True)
         row = self._row()
         row.id, row.queue, row.job, row.priority = envelope.id, envelope.queue, envelope.job, envelope.priority
         row.args, row.meta = envelope.args, envelope.meta
@@ -190,7 +191,9 @@ async def _hand_over(rows: Any, adapter: Adapter | None) -> None:
     for row in rows:
         job_class = job_classes.resolve(row.job)
         carrier = adapter or default_adapter() if job_class is None else adapter_of(job_class)
-        envelope = Envelope(row.id, row.queue, row.job, row.args, row.meta, row.priority, 0, row.due_ms)
+        envelope = Envelope(
+            row.id, row.queue, row.job, row.args, row.meta, row.priority, 0, row.due_ms, encrypted=is_sealed(row.args)
+        )
         by_adapter.setdefault(id(carrier), (carrier, []))[1].append(envelope)
     for carrier, envelopes in by_adapter.values():
         enqueued: list[bool] = await carrier.enqueue_once(envelopes)

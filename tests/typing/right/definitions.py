@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_type
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from aiojobs_rt import (
+    AesGcmCipher,
     Job,
     JobHandle,
     RedisAdapter,
@@ -27,6 +28,7 @@ from aiojobs_rt import (
     rescue_from,
     retry_on,
     timezone,
+    use_cipher,
 )
 
 if TYPE_CHECKING:
@@ -208,3 +210,22 @@ propagate(tenant)
 propagate(user, name="shop.user", dump=lambda user: user and user.id, load=lambda number: User(id=number))
 assert_type(locale.get(), str | None)
 timezone.set("Europe/Vienna")
+
+
+class Encrypted(Job):
+    encrypted = True
+
+    async def perform(self, card: str) -> None: ...
+
+
+class Vault:
+    def encrypt(self, data: bytes, associated: bytes) -> bytes:
+        return data
+
+    def decrypt(self, data: bytes, associated: bytes) -> bytes:
+        return data
+
+
+use_cipher(Vault())
+use_cipher(AesGcmCipher([AesGcmCipher.generate_key(), b"", SecretStr("")]))
+use_cipher(None)

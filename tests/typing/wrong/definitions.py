@@ -10,7 +10,18 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from aiojobs_rt import Job, Retry, Snooze, discard_on, locale, propagate, rescue_from, retry_on
+from aiojobs_rt import (
+    AesGcmCipher,
+    Job,
+    Retry,
+    Snooze,
+    discard_on,
+    locale,
+    propagate,
+    rescue_from,
+    retry_on,
+    use_cipher,
+)
 
 T = TypeVar("T")
 
@@ -31,6 +42,7 @@ class Options(Job):
     max_attempts = "unlimited"  # error: an int
     keep_result = "1h"  # error: seconds or a timedelta
     adapter = "redis://localhost"  # error: an adapter
+    encrypted = "yes"  # error: a bool
 
     async def perform(self) -> None:
         return None
@@ -131,3 +143,13 @@ propagate(tenant, "tenant")  # error: the name by keyword
 propagate(tenant, dump=length, load=length)  # error: dump takes an int
 propagate(tenant, dump=str, load=str)  # error: load gives an int
 locale.set(1)  # error: a str
+
+
+class HalfACipher:
+    def encrypt(self, data: bytes, associated: bytes) -> bytes:
+        return data
+
+
+use_cipher("a key")  # error: a cipher
+use_cipher(HalfACipher())  # error: it has no decrypt
+AesGcmCipher([1])  # error: text or bytes

@@ -162,8 +162,8 @@ def test_an_id_or_name_that_is_no_text_is_malformed(fields: dict[str, bytes]) ->
 
 
 def test_a_message_of_a_newer_version_is_told_from_a_malformed_one() -> None:
-    with pytest.raises(NewerMessage, match="wire version 2; this worker reads 1"):
-        read(b'{"v":2,"at":5}')
+    with pytest.raises(NewerMessage, match="wire version 3; this worker reads 2"):
+        read(b'{"v":3,"at":5}')
     assert not issubclass(NewerMessage, MalformedMessage)
 
 

@@ -30,6 +30,7 @@ def test_durations_of_a_class_are_milliseconds() -> None:
         retry_for = timedelta(days=2)
         keep_result = 60
         expires_in = None
+        encrypted = None
 
     options = Options.of(Timed)
     assert (options.timeout_ms, options.retry_for_ms, options.keep_ms, options.expires_ms) == (

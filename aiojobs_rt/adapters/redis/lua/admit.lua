@@ -1,6 +1,6 @@
 -- Admit: jobs whose ids were decided elsewhere (an outbox), each once, however often it is sent within a day, and whoever sends it. (G4)
 -- KEYS  stream, index, scheduled, parked, lanes, arrived: (prefix)
--- ARGV  channel, queue, remember ms, then per job: id, job, args, meta's tail, route ([priority][+delay ms | @due ms])
+-- ARGV  channel, queue, remember ms, then per job: id, job, args, meta's tail, route ([priority][+delay ms | @due ms][#wire version])
 -- Returns a string of 1 and 0, one per job (0: it was there already).
 -- First write: SET. At maxmemory it is refused and nothing is done.
 local stream, index, scheduled, parked, lanes, arrived = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]

@@ -1,7 +1,7 @@
 -- Enqueue: new jobs onto the queue's stream or into its scheduled set. Exact under retries. (G1, G4)
 -- KEYS  stream, index, call:<client>, scheduled, parked, lanes
 -- ARGV  number, channel, queue, then per job: id, job, args, meta's tail, route
---       route: '' = now on the main lane; else [priority][+delay ms | @due ms]
+--       route: '' = now on the main lane; else [priority][+delay ms | @due ms][#wire version]
 -- Returns '': every job was enqueued.
 -- First write: XADD, ZADD or HSET. At maxmemory it is refused and nothing is done.
 local stream, index, call, scheduled, parked, lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
