@@ -197,7 +197,7 @@ async def run(
     ):
         async with Proxy(server.port, seed=seed) as proxy, RedisAdapter(server.url, enqueue_timeout=30) as adapter:
             FaultJob.adapter = adapter
-            fleet = Fleet(server.url, Path(folder))
+            fleet = Fleet(server.url, Path(folder), fresh=True)
             nemesis = Nemesis(fleet, server, proxy, record, chance=chance)
             watching = asyncio.create_task(nemesis.watch())
             try:

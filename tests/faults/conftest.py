@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aiojobs_rt import RedisAdapter
 from tests.support.jobs import FaultJob
+from tests.support.moments import SEED, Moment, seed, times
 from tests.support.redis_server import RedisServer
 from tests.support.worker_process import Fleet
 
@@ -45,3 +47,22 @@ async def own_fleet(own_server: RedisServer, tmp_path: Path, monkeypatch: pytest
             yield fleet
         finally:
             fleet.close()
+
+
+@pytest.fixture
+def moment(request: pytest.FixtureRequest) -> Moment:
+    """When the fault comes: see `tests/support/moments.py`."""
+    if not hasattr(request, "param"):
+        return Moment()
+    print(f"{SEED}={seed()}")  # noqa: T201 - pytest shows it when the test fails
+    return Moment(request.node.nodeid)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """With `-m long`, tests that take `moment` run many times over."""
+    if "moment" in metafunc.fixturenames and "long" in re.sub(r"\bnot long\b", "", metafunc.config.option.markexpr):
+        metafunc.parametrize(
+            "moment",
+            [pytest.param(n, marks=[pytest.mark.long, pytest.mark.timeout(120)]) for n in range(times())],
+            indirect=True,
+        )

@@ -12,6 +12,7 @@ from tests.support.jobs import Stepwise
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from tests.support.moments import Moment
     from tests.support.worker_process import Fleet
 
 KEYS = queue_keys("aiojobs", "default")
@@ -40,13 +41,14 @@ async def test_term_interrupts_at_the_next_row_and_nothing_is_done_twice(fleet: 
     assert {run.executions for run in runs} == {1}, "an interruption costs no attempt"
 
 
-async def test_kill_9_loses_a_second_of_progress_at_most(fleet: Fleet) -> None:
+async def test_kill_9_loses_a_second_of_progress_at_most(fleet: Fleet, moment: Moment) -> None:
     victim = await fleet.start(lease=1)
     handle = await Stepwise.set(keep_result=60).perform_later(ROWS, 0.02)
     with fleet.client() as client:
         await wait_until(lambda: client.exists(KEYS.progress + handle.id), what="progress to be saved")
         before: Any = client.get(KEYS.progress + handle.id)
         await wait_until(lambda: client.get(KEYS.progress + handle.id) != before, what="progress to be saved again")
+        await moment(0.5)
         victim.kill()
         reached = len(notes(fleet)) - 1
         saved = orjson.loads(client.get(KEYS.progress + handle.id).partition(b" ")[2])

@@ -14,13 +14,14 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from tests.support.moments import Moment
     from tests.support.redis_server import RedisServer
     from tests.support.worker_process import Fleet
 
 
 @pytest.mark.fault(15)
 async def test_a_job_whose_enqueue_is_sent_again_after_it_has_run_runs_once(
-    fleet: Fleet, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, moment: Moment
 ) -> None:
     await fleet.start()
     async with Proxy(redis_server.port) as proxy, RedisAdapter(proxy.url) as adapter:
@@ -33,6 +34,7 @@ async def test_a_job_whose_enqueue_is_sent_again_after_it_has_run_runs_once(
             enqueueing = asyncio.create_task(Nap.perform_later(number))
             await fleet.all_ended(number + 1)
             assert not enqueueing.done()
+            await moment(1)
             await proxy.accept()
             assert (await enqueueing).enqueued
         assert proxy.eaten == 5

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import multiprocessing
 import os
 import signal
 from collections import Counter
@@ -23,6 +22,7 @@ import pytest
 
 from aiojobs_rt import RedisAdapter, Worker
 from aiojobs_rt.adapters.redis.scripts import names, script
+from tests.support.forks import Fork
 from tests.support.history import Harm, examine, not_at_rest
 from tests.support.ledger import Ledger
 from tests.support.mortal import ACKNOWLEDGED, ATTEMPTED, HERE, LEASE, THERE, MortalJob, live
@@ -32,7 +32,6 @@ from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from multiprocessing.context import ForkServerContext
     from pathlib import Path
 
     from tests.support.redis_server import RedisServer
@@ -80,14 +79,6 @@ class Deadly(Proxy):
             os.kill(self.pid, signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def forks() -> ForkServerContext:
-    """Starts processes that need not import anything: a few ms each."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([live.__module__])
-    return context
-
-
 class Life:
     """One life, and what comes after it. Its keys have a prefix of their own."""
 
@@ -101,7 +92,7 @@ class Life:
         self._acknowledged: list[str] = []
         self._death: list[Harm] = []
 
-    async def run(self, forks: ForkServerContext) -> Counter[str] | None:
+    async def run(self) -> Counter[str] | None:
         """Lead it and see what came of it. None if the process was killed, else what it requested."""
         with ExitStack() as stack:
             queues = [stack.enter_context(RawQueue(self._url, queue, prefix=self.name)) for queue in (HERE, THERE)]
@@ -109,7 +100,7 @@ class Life:
                 for queue in queues:
                     queue.register("bystander")  # one lease is valid all the time: that the others pass is no outage
                 await self._leave_behind(adapter, queues[0])
-                seen = await self._live(forks)
+                seen = await self._live()
                 await self._finish(adapter, queues)
             for queue in queues:
                 queue.leave("bystander")
@@ -126,22 +117,19 @@ class Life:
         self._attempted.append(envelope.id)
         self._acknowledged.append(envelope.id)
 
-    async def _live(self, forks: ForkServerContext) -> Counter[str]:
+    async def _live(self) -> Counter[str]:
         async with Deadly(self._port, self.point) as proxy:
-            process = forks.Process(target=live, args=(proxy.url, self.name, str(self._ledger.path)), daemon=True)
-            process.start()
-            assert process.pid is not None
+            process = Fork(live, proxy.url, self.name, str(self._ledger.path))
             proxy.pid = process.pid
-            await wait_until(lambda: process.exitcode is not None, timeout=20, what=f"the end of {self.name}")
+            await wait_until(lambda: process.poll() is not None, timeout=20, what=f"the end of {self.name}")
         history = self._ledger.read()
-        if process.exitcode:
-            assert process.exitcode == -signal.SIGKILL, self.name
+        if process.poll():
+            assert process.poll() == -signal.SIGKILL, self.name
             last = max((line.at for line in history.lines), default=0.0)
             self._death = [Harm(process.pid, last, "killed", until=math.inf)]
         notes = history.of("note")
         self._attempted += [line.job_id for line in notes if line.text == ATTEMPTED]
         self._acknowledged += [line.job_id for line in notes if line.text == ACKNOWLEDGED]
-        process.close()
         return proxy.seen
 
     async def _finish(self, adapter: RedisAdapter, queues: list[RawQueue]) -> None:
@@ -174,28 +162,24 @@ class Life:
 
 
 @pytest.mark.fault(1, 3)
-async def test_killed_at_the_first_of_each_boundary(
-    redis_server: RedisServer, redis_url: str, forks: ForkServerContext, tmp_path: Path
-) -> None:
+async def test_killed_at_the_first_of_each_boundary(redis_server: RedisServer, redis_url: str, tmp_path: Path) -> None:
     assert redis_url == redis_server.url
     points = [Point(kind, 1, how) for kind in BOUNDARIES for how in HOW]
-    assert await lives(redis_server, forks, tmp_path, points) == [], "lives that went on to their end"
+    assert await lives(redis_server, tmp_path, points) == [], "lives that went on to their end"
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.fault(1, 3)
-async def test_killed_at_each_request(
-    redis_server: RedisServer, redis_url: str, forks: ForkServerContext, tmp_path: Path
-) -> None:
+async def test_killed_at_each_request(redis_server: RedisServer, redis_url: str, tmp_path: Path) -> None:
     assert redis_url == redis_server.url
-    seen = await Life(redis_server, tmp_path, None).run(forks)
+    seen = await Life(redis_server, tmp_path, None).run()
     assert seen is not None
     assert set(seen) >= set(BOUNDARIES)
     points = [Point(kind, n, how) for kind, count in seen.items() for n in range(1, count + 1) for how in HOW]
     deaths = 0
     while points:
-        survived = await lives(redis_server, forks, tmp_path, points)
+        survived = await lives(redis_server, tmp_path, points)
         last = {(point.kind, point.how): point.n for point in points}
         died = set(last.items()) - {((point.kind, point.how), point.n) for point in survived}
         deaths += len(points) - len(survived)
@@ -203,13 +187,13 @@ async def test_killed_at_each_request(
     print(f"{deaths} deaths; a life makes {seen.total()} requests: {dict(seen)}")  # noqa: T201 - for the reader
 
 
-async def lives(server: RedisServer, forks: ForkServerContext, folder: Path, points: Iterable[Point]) -> list[Point]:
+async def lives(server: RedisServer, folder: Path, points: Iterable[Point]) -> list[Point]:
     """Lead a life for each point, some at once; those that went on to their end."""
     some = asyncio.Semaphore(AT_ONCE)
 
     async def one(point: Point) -> bool:
         async with some:
-            return await Life(server, folder, point).run(forks) is None
+            return await Life(server, folder, point).run() is None
 
     points = list(points)
     killed = await asyncio.gather(*map(one, points))

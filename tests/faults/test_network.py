@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.support.moments import Moment
     from tests.support.redis_server import RedisServer
     from tests.support.worker_process import Fleet
 
@@ -31,11 +32,12 @@ async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
 @pytest.mark.parametrize("how", ["closed", "silent"])
 @pytest.mark.fault(16)
 async def test_jobs_of_a_read_whose_reply_was_lost_are_found_by_the_living_worker(
-    fleet: Fleet, proxy: Proxy, how: str
+    fleet: Fleet, proxy: Proxy, how: str, moment: Moment
 ) -> None:
     worker = await fleet.start(url=proxy.url, lease=2)
     await becomes("succeeded", await Nap.perform_later(0))
     eat = proxy.eat_reply if how == "closed" else proxy.eat_reply_silently
+    await moment(1)
     eat(b"XREADGROUP")
     sent = time.monotonic()
     handles = await perform_all_later([Nap.bind(number) for number in range(30)])
@@ -50,10 +52,11 @@ async def test_jobs_of_a_read_whose_reply_was_lost_are_found_by_the_living_worke
 
 
 @pytest.mark.fault(17)
-async def test_a_settle_whose_reply_was_lost_is_settled_once(fleet: Fleet, proxy: Proxy) -> None:
+async def test_a_settle_whose_reply_was_lost_is_settled_once(fleet: Fleet, proxy: Proxy, moment: Moment) -> None:
     await fleet.start(url=proxy.url, lease=2)
     first = await Nap.set(keep_result=60).perform_later(0)
     await becomes("succeeded", first)
+    await moment(1)
     proxy.eat_reply(b":retries", count=2)  # settle names that key; so do promote and beat, which change nothing here
     handles = [first, *await perform_all_later([Nap.bind(number, 0.05) for number in range(30)])]
     await wait_until(lambda: proxy.eaten == 2)
@@ -66,14 +69,18 @@ async def test_a_settle_whose_reply_was_lost_is_settled_once(fleet: Fleet, proxy
 
 
 @pytest.mark.fault(20)
-async def test_a_worker_that_is_cut_off_for_longer_than_its_lease(fleet: Fleet, proxy: Proxy, tmp_path: Path) -> None:
+async def test_a_worker_that_is_cut_off_for_longer_than_its_lease(
+    fleet: Fleet, proxy: Proxy, tmp_path: Path, moment: Moment
+) -> None:
     gate = tmp_path / "gate"
     cut_off = await fleet.start(url=proxy.url, lease=1, concurrency=2)
     handle = await Gated.perform_later(str(gate))
     await fleet.written("start", 1)
     other = await fleet.start(lease=1)
+    await moment(1)
     proxy.blackhole = True
     await fleet.written("start", 2, timeout=5)
+    await moment(2)
     proxy.blackhole = False
     await fleet.written("note", 1, timeout=15)  # it hears that its lease is lost, and cancels
     gate.touch()
@@ -87,13 +94,14 @@ async def test_a_worker_that_is_cut_off_for_longer_than_its_lease(fleet: Fleet, 
 
 
 @pytest.mark.fault(19)
-async def test_a_bad_network_loses_and_doubles_nothing(fleet: Fleet, proxy: Proxy) -> None:
+async def test_a_bad_network_loses_and_doubles_nothing(fleet: Fleet, proxy: Proxy, moment: Moment) -> None:
     await asyncio.gather(*(fleet.start(url=proxy.url, lease=5, concurrency=20) for _ in range(2)))
     proxy.latency_ms, proxy.jitter_ms = 20, 10
 
     async def hurt() -> None:
         while True:
             await asyncio.sleep(0.3)
+            await moment(0.5)
             proxy.reset_all()
 
     hurting = asyncio.create_task(hurt())

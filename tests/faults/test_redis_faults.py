@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
+    from tests.support.moments import Moment
     from tests.support.redis_server import RedisServer
     from tests.support.worker_process import Fleet, WorkerProcess
 
@@ -41,7 +42,7 @@ async def few_log_lines(*workers: WorkerProcess) -> AsyncGenerator[None]:
 
 @pytest.mark.acceptance(6, 77)
 @pytest.mark.fault(7)
-async def test_redis_is_killed_under_four_writers(own_server: RedisServer, own_fleet: Fleet) -> None:
+async def test_redis_is_killed_under_four_writers(own_server: RedisServer, own_fleet: Fleet, moment: Moment) -> None:
     workers = await asyncio.gather(*(own_fleet.start(lease=LEASE, concurrency=10) for _ in range(2)))
     ids: list[str] = []
     unknown = 0
@@ -61,8 +62,10 @@ async def test_redis_is_killed_under_four_writers(own_server: RedisServer, own_f
         for _ in range(2):
             seen = len(ids)
             await wait_until(lambda seen=seen: len(ids) > seen + 100)  # type: ignore[misc] # a lambda's default
+            await moment(0.5)
             own_server.kill()
             await wait_until(lambda: all("is away" in worker.log for worker in workers))
+            await moment(1)
             own_server.start()
             seen = own_fleet.ledger.count("end")
             await own_fleet.written("end", seen + 20, timeout=5)
@@ -74,7 +77,9 @@ async def test_redis_is_killed_under_four_writers(own_server: RedisServer, own_f
 
 
 @pytest.mark.fault(8)
-async def test_redis_is_away_for_longer_than_a_lease(own_server: RedisServer, own_fleet: Fleet, tmp_path: Path) -> None:
+async def test_redis_is_away_for_longer_than_a_lease(
+    own_server: RedisServer, own_fleet: Fleet, tmp_path: Path, moment: Moment
+) -> None:
     gate = tmp_path / "gate"
     workers = await asyncio.gather(*(own_fleet.start(lease=LEASE, concurrency=10) for _ in range(2)))
     handles = await perform_all_later(
@@ -89,6 +94,7 @@ async def test_redis_is_away_for_longer_than_a_lease(own_server: RedisServer, ow
         await wait_until(lambda: time.monotonic() > went + 3 * LEASE)
         used = (sum(worker.cpu_seconds() for worker in workers) - cpu) / (time.monotonic() - went)
         assert used < 0.4, f"the two workers used {used:.0%} of a processor for waiting"
+        await moment(2)
         own_server.start()
         handles += await perform_all_later([Nap.bind(n) for n in range(50)])
         await own_fleet.written("end", 60)
@@ -105,7 +111,7 @@ async def test_redis_is_away_for_longer_than_a_lease(own_server: RedisServer, ow
 
 @pytest.mark.parametrize("how", ["hung", "paused"])
 @pytest.mark.fault(13, 18)
-async def test_redis_hangs(own_server: RedisServer, own_fleet: Fleet, how: str) -> None:
+async def test_redis_hangs(own_server: RedisServer, own_fleet: Fleet, how: str, moment: Moment) -> None:
     workers = await asyncio.gather(*(own_fleet.start(lease=LEASE, concurrency=10) for _ in range(2)))
     handles = await perform_all_later([Nap.bind(number, 1.0) for number in range(20)])
     await own_fleet.written("start", 20)
@@ -114,6 +120,7 @@ async def test_redis_hangs(own_server: RedisServer, own_fleet: Fleet, how: str) 
             own_server.pause()
             await own_fleet.written("end", 20)
             await asyncio.sleep(1.5 * LEASE)  # nothing to wait for: it hangs
+            await moment(1)
             own_server.resume()
         else:
             with own_fleet.client() as client:
@@ -127,7 +134,7 @@ async def test_redis_hangs(own_server: RedisServer, own_fleet: Fleet, how: str) 
 @pytest.mark.parametrize("harm", ["flushall", "destroy", "delete", "lanes"])
 @pytest.mark.fault(9, 10)
 async def test_the_queue_is_destroyed_under_the_worker(
-    own_server: RedisServer, own_fleet: Fleet, tmp_path: Path, harm: str
+    own_server: RedisServer, own_fleet: Fleet, tmp_path: Path, harm: str, moment: Moment
 ) -> None:
     gate = tmp_path / "gate"
     with own_fleet.client() as client:
@@ -144,6 +151,7 @@ async def test_the_queue_is_destroyed_under_the_worker(
         async with few_log_lines(worker):
             for round_ in range(3):
                 done = own_fleet.ledger.count("end")
+                await moment(0.5)
                 harmed = time.monotonic()
                 harms[harm]()
                 priorities = (0, 5) if round_ else (0, 0)  # at first nobody makes the other lane known again
@@ -162,7 +170,7 @@ async def test_the_queue_is_destroyed_under_the_worker(
 @pytest.mark.parametrize("how", ["script flush", "client kill"])
 @pytest.mark.fault(12, 21)
 async def test_scripts_and_connections_are_lost_all_the_time(
-    own_server: RedisServer, own_fleet: Fleet, how: str
+    own_server: RedisServer, own_fleet: Fleet, how: str, moment: Moment
 ) -> None:
     workers = await asyncio.gather(*(own_fleet.start(lease=2, concurrency=10) for _ in range(2)))
 
@@ -173,6 +181,7 @@ async def test_scripts_and_connections_are_lost_all_the_time(
                     client.script_flush()
                 else:
                     client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                await moment(0.1)
                 await asyncio.sleep(0.05 if how == "script flush" else 0.1)
 
     async with few_log_lines(*workers):
@@ -189,7 +198,7 @@ async def test_scripts_and_connections_are_lost_all_the_time(
 
 
 @pytest.mark.fault(23)
-async def test_redis_is_full(own_server: RedisServer, own_fleet: Fleet, tmp_path: Path) -> None:
+async def test_redis_is_full(own_server: RedisServer, own_fleet: Fleet, tmp_path: Path, moment: Moment) -> None:
     gate = tmp_path / "gate"
     with own_fleet.client() as client:
         worker = await own_fleet.start(lease=LEASE, concurrency=10)
@@ -203,6 +212,7 @@ async def test_redis_is_full(own_server: RedisServer, own_fleet: Fleet, tmp_path
             with pytest.raises(QueueFullError):
                 await Nap.perform_later(1)
             await own_fleet.written("end", 21)  # with the delayed one
+            await moment(1)
             gate.touch()
             await own_fleet.written("end", 26)
             await all_are("succeeded", [*running, *waiting, delayed])

@@ -18,13 +18,14 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.moments import Moment
     from tests.support.worker_process import Fleet, WorkerProcess
 
 STREAM = "aiojobs:{default}:stream"
 
 
 @pytest.mark.fault(4)
-async def test_term_under_load(fleet: Fleet) -> None:
+async def test_term_under_load(fleet: Fleet, moment: Moment) -> None:
     worker = await fleet.start(concurrency=20, lease=2)
     ids: list[str] = []
 
@@ -40,6 +41,7 @@ async def test_term_under_load(fleet: Fleet) -> None:
 
     producing = asyncio.create_task(produce())
     await wait_until(lambda: len(ids) > 320, interval=0.001)
+    await moment(0.5)
     signalled = worker.terminate()
     assert await worker.ended() == 0
     took = time.monotonic() - signalled
@@ -61,13 +63,14 @@ async def test_term_under_load(fleet: Fleet) -> None:
 
 @pytest.mark.acceptance(64)
 @pytest.mark.fault(5)
-async def test_term_with_a_job_longer_than_the_timeout(fleet: Fleet, tmp_path: Path) -> None:
+async def test_term_with_a_job_longer_than_the_timeout(fleet: Fleet, tmp_path: Path, moment: Moment) -> None:
     gate = tmp_path / "gate"
     worker, other = await _two(fleet, shutdown_timeout=0.5)
     handle = await Gated.perform_later(str(gate))
     await fleet.written("start", 1)
     if fleet.ledger.read().runs()[0].pid == other.pid:
         worker, other = other, worker
+    await moment(1)
     signalled = worker.terminate()
     await fleet.written("start", 2)
     assert await worker.ended() == 0
@@ -89,13 +92,14 @@ async def test_term_with_a_job_longer_than_the_timeout(fleet: Fleet, tmp_path: P
 
 
 @pytest.mark.fault(5)
-async def test_a_second_signal_stops_at_once(fleet: Fleet, tmp_path: Path) -> None:
+async def test_a_second_signal_stops_at_once(fleet: Fleet, tmp_path: Path, moment: Moment) -> None:
     worker = await fleet.start(shutdown_timeout=60)
     handle = await Gated.perform_later(str(tmp_path / "never"))
     await fleet.written("start", 1)
     worker.terminate()
     await wait_until(lambda: "stopping" in worker.log)
     assert worker.exit_code is None
+    await moment(1)
     again = worker.send(signal.SIGINT)
     assert await worker.ended() == 0
     assert time.monotonic() - again < 2
@@ -104,10 +108,11 @@ async def test_a_second_signal_stops_at_once(fleet: Fleet, tmp_path: Path) -> No
 
 
 @pytest.mark.fault(31)
-async def test_a_job_that_swallows_its_cancellation_can_not_hold_the_process(fleet: Fleet) -> None:
+async def test_a_job_that_swallows_its_cancellation_can_not_hold_the_process(fleet: Fleet, moment: Moment) -> None:
     worker = await fleet.start(shutdown_timeout=0.2, lease=1)
     handle = await Deaf.perform_later()
     await fleet.written("start", 1)
+    await moment(1)
     signalled = worker.terminate()
     assert await worker.ended() == 0
     assert time.monotonic() - signalled < 0.2 + 4
@@ -161,11 +166,13 @@ def _meta(fleet: Fleet, job_id: str) -> bytes:
 
 
 @pytest.mark.fault(4)
-@pytest.mark.parametrize("moment", ["", "job class(es) from"], ids=["at once", "modules loaded"])
-async def test_term_while_a_worker_starts_leaves_nothing_behind(fleet: Fleet, moment: str) -> None:
+@pytest.mark.parametrize("said", ["", "job class(es) from"], ids=["at once", "modules loaded"])
+async def test_term_while_a_worker_starts_leaves_nothing_behind(fleet: Fleet, said: str, moment: Moment) -> None:
     """Before its handlers are there it ends as any process does; it has no lease yet."""
+    fleet.fresh = True
     worker = fleet.launch(lease=30)
-    await wait_until(lambda: moment in worker.log, interval=0.001)
+    await wait_until(lambda: said in worker.log, interval=0.001)
+    await moment(1)
     worker.terminate()
     assert await worker.ended() in (0, -signal.SIGTERM)
     with fleet.client() as client:

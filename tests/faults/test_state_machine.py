@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.raw_queue import Entry
+    from tests.support.redis_server import RedisServer
 
 KEEPER = "keeper"
 """A worker whose lease always holds: it reclaims."""
@@ -96,6 +97,10 @@ class Model:
 
     def at(self, *places: str) -> list[Known]:
         return [job for job in self.jobs.values() if job.place in places]
+
+    def entangled(self) -> list[Known]:
+        """Jobs of which more is kept than their message: they run, or have failed before."""
+        return [*self.at("running"), *(job for job in self.at(*WAITING) if job.failed)]
 
     def push(self, job: Known, lane: str) -> None:
         job.place, job.lane, job.due = "queued", lane, 0
@@ -222,7 +227,14 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.jobs)
     @rule(pick=PICK)
     def cancel(self, pick: int) -> None:
-        job = nth(list(self.model.jobs.values()), pick)
+        self.cancel_one(nth(list(self.model.jobs.values()), pick))
+
+    @precondition(lambda self: self.model.entangled())
+    @rule(pick=PICK)
+    def cancel_what_is_entangled(self, pick: int) -> None:
+        self.cancel_one(nth(self.model.entangled(), pick))
+
+    def cancel_one(self, job: Known) -> None:
         expected = {"ended": b"unknown", "dead": b"ended", "running": b"marked"}.get(job.place, b"gone")
         assert self.queue.cancel(job.id) == expected
         if expected == b"marked":
@@ -571,14 +583,21 @@ def explore(url: str, *, examples: int, steps: int, search: bool = True) -> None
         run_state_machine_as_test(cast("Any", lambda: Machine(queue)), settings=profile)
 
 
-def test_any_sequence_agrees_with_the_model(redis_url: str) -> None:
-    explore(redis_url, examples=80, steps=40)
+@pytest.fixture
+def url(redis_url: str, redis_server: RedisServer) -> str:
+    """By the socket: thousands of calls one after the other."""
+    assert redis_url == redis_server.url
+    return redis_server.unix_url
+
+
+def test_any_sequence_agrees_with_the_model(url: str) -> None:
+    explore(url, examples=80, steps=40)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_many_long_sequences_agree_with_the_model(redis_url: str) -> None:
-    explore(redis_url, examples=1500, steps=120)
+def test_many_long_sequences_agree_with_the_model(url: str) -> None:
+    explore(url, examples=1500, steps=120)
 
 
 @pytest.mark.parametrize(
@@ -599,9 +618,7 @@ def test_many_long_sequences_agree_with_the_model(redis_url: str) -> None:
         ("leave", "if pending > 0 then", "if false then"),
     ],
 )  # fmt: skip
-def test_a_broken_script_is_found(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch, name: str, right: str, wrong: str
-) -> None:
+def test_a_broken_script_is_found(url: str, monkeypatch: pytest.MonkeyPatch, name: str, right: str, wrong: str) -> None:
     whole = scripts.script(name)
     assert right in whole.source
     source = whole.source.replace(right, wrong)
@@ -612,4 +629,4 @@ def test_a_broken_script_is_found(
 
     monkeypatch.setattr("tests.support.raw_queue.script", find)
     with pytest.raises(AssertionError):
-        explore(redis_url, examples=1000, steps=40, search=False)
+        explore(url, examples=1000, steps=40, search=False)

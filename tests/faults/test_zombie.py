@@ -13,23 +13,26 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.moments import Moment
     from tests.support.worker_process import Fleet
 
 LEASE = 1.0
 
 
 @pytest.mark.fault(6)
-async def test_a_worker_that_comes_back_from_the_dead(fleet: Fleet, tmp_path: Path) -> None:
+async def test_a_worker_that_comes_back_from_the_dead(fleet: Fleet, tmp_path: Path, moment: Moment) -> None:
     soon, later = tmp_path / "soon", tmp_path / "later"
     zombie = await fleet.start(lease=LEASE, concurrency=2)
     finishing = await Gated.set(keep_result=60).perform_later(str(soon))
     endless = await Gated.perform_later(str(later))
     await fleet.written("start", 2)
     other = await fleet.start(lease=LEASE, concurrency=2)
+    await moment(1)
     zombie.pause()
     await fleet.written("start", 4, timeout=3 * LEASE + 2)
     soon.touch()
     await fleet.written("end", 1)  # elsewhere: the zombie has not moved
+    await moment(2)
     zombie.resume()
 
     await wait_until(lambda: "they run elsewhere" in zombie.log)
@@ -64,15 +67,17 @@ async def test_a_worker_that_comes_back_from_the_dead(fleet: Fleet, tmp_path: Pa
 
 
 @pytest.mark.fault(6)
-async def test_a_finished_job_whose_lease_was_lost_is_not_settled_twice(fleet: Fleet) -> None:
+async def test_a_finished_job_whose_lease_was_lost_is_not_settled_twice(fleet: Fleet, moment: Moment) -> None:
     """The zombie wakes with an outcome in its hands: settled as the old consumer's, it is refused."""
     workers = await asyncio.gather(*(fleet.start(lease=LEASE, concurrency=1) for _ in range(2)))
     handle = await Nap.set(keep_result=60).perform_later(1, spend=0.5)
     await fleet.written("start", 1)
     (run,) = fleet.ledger.read().runs()
     zombie, other = sorted(workers, key=lambda worker: worker.pid != run.pid)
+    await moment(0.3)
     zombie.pause()  # while it blocks its loop: it will finish at once when it goes on
     await fleet.written("end", 1, timeout=3 * LEASE + 2)
+    await moment(2)
     zombie.resume()
     await fleet.written("end", 2)
     await wait_until(lambda: "outcomes are dropped" in zombie.log or "0 running job(s) are cancelled" in zombie.log)

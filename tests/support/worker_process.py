@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from tests.support import forks
 from tests.support.acl import as_default
 from tests.support.ledger import Ledger
 from tests.support.waiting import wait_until
@@ -20,7 +21,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-ROOT = Path(__file__).parents[2]
+ROOT = forks.ROOT
 COMMAND = (sys.executable, "-m", "aiojobs_rt", "worker")
 JOBS = "tests.support.jobs"
 LEDGER = "TEST_LEDGER"
@@ -35,28 +36,26 @@ class WorkerProcess:
         log: the file that its output goes to.
         arguments: of the command.
         environment: beside that of this process.
+        fresh: start a Python of its own; else it is forked from one that has imported the package and the jobs.
     """
 
-    def __init__(self, url: str, *, log: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, url: str, *, log: Path, arguments: Sequence[str], environment: Mapping[str, str], fresh: bool
+    ) -> None:
         self._log = log
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [*COMMAND, *arguments],
-                cwd=ROOT,
-                env={
-                    **{name: value for name, value in os.environ.items() if not name.startswith("AIOJOBS_RT_")},
-                    "AIOJOBS_RT_REDIS_URL": url,
-                    "PYTHONPATH": os.pathsep.join(
-                        entry for entry in (os.environ.get("PYTHONPATH"), str(ROOT)) if entry
-                    ),
-                    "PYTHONWARNINGS": "default",
-                    **environment,
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIOJOBS_RT_")},
+            "AIOJOBS_RT_REDIS_URL": url,
+            "PYTHONPATH": os.pathsep.join(entry for entry in (os.environ.get("PYTHONPATH"), str(ROOT)) if entry),
+            "PYTHONWARNINGS": "default",
+            **environment,
+        }
+        log.touch()
+        self._process = (
+            _fresh(arguments, environment, log)
+            if fresh
+            else forks.Fork(forks.command, ["worker", *arguments], environment, str(log))
+        )
         self.pid = self._process.pid
 
     @property
@@ -131,16 +130,31 @@ class WorkerProcess:
         return [line for line in self.log[since:].splitlines() if " aiojobs_rt" in line]
 
 
+def _fresh(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
 class Fleet:
     """Workers on one Redis, and the ledger of their jobs. Whatever a test leaves running is killed at its end.
 
     Attributes:
         ledger: where the jobs write.
         tracebacks: whether tracebacks in a worker's log are no fault.
+        fresh: whether workers are processes as users start them, from the first line on; it takes most of a second each.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, *, fresh: bool = False) -> None:
         self.url = url
+        self.fresh = fresh
         self.ledger = Ledger(folder / "ledger")
         self.tracebacks = False
         self._folder = folder
@@ -173,6 +187,7 @@ class Fleet:
             log=self._folder / f"worker-{len(self.workers)}.log",
             arguments=arguments,
             environment={LEDGER: str(self.ledger.path), **(environment or {})},
+            fresh=self.fresh or tuple(modules) != (JOBS,),
         )
         self.workers.append(worker)
         return worker
