@@ -15,9 +15,10 @@ from aiojobs_rt.core.here_and_now import perform_now
 from aiojobs_rt.core.message import ENCRYPTED, NOTHING, JobMessage, check_queue_name, new_job_id, queue_of
 from aiojobs_rt.core.options import check_priority, overrides
 from aiojobs_rt.encryption import is_wanted
-from aiojobs_rt.enqueue import Bound, deliver, most_items
+from aiojobs_rt.enqueue import Bound, deliver, most_items, too_large
 from aiojobs_rt.errors import InvalidJob
 from aiojobs_rt.handle import JobHandle
+from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -43,28 +44,28 @@ class PerformLater:
     """`Job.perform_later`."""
 
     def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[P, Coroutine[Any, Any, JobHandle[R]]]:
-        return Configured(owner).perform_later
+        return owner._configured.perform_later  # type: ignore[attr-defined,no-any-return] # noqa: SLF001 - of a job class
 
 
 class PerformNow:
     """`Job.perform_now`."""
 
     def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-        return Configured(owner).perform_now
+        return owner._configured.perform_now  # type: ignore[attr-defined,no-any-return] # noqa: SLF001 - of a job class
 
 
 class Bind:
     """`Job.bind`."""
 
     def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[P, Bound[R]]:
-        return Configured(owner).bind
+        return owner._configured.bind  # type: ignore[attr-defined,no-any-return] # noqa: SLF001 - of a job class
 
 
 class Handle:
     """`Job.handle`."""
 
     def __get__(self, obj: Any, owner: Callable[..., Performs[P, R]]) -> Callable[[str], JobHandle[R]]:
-        return Configured(owner).handle
+        return owner._configured.handle  # type: ignore[attr-defined,no-any-return] # noqa: SLF001 - of a job class
 
 
 class Set:
@@ -159,17 +160,23 @@ class Configured(Generic[P, R]):
         if job._chooses or in_process.made:  # noqa: SLF001 - compiled with the class
             encoded, queue, priority = self._prepare(args, kwargs, check=in_process.made and checks_arguments(job))
         else:
-            encoded = job.signature().encode(args, kwargs, most_items=most_items())
+            arguments = job._arguments or job.signature()  # noqa: SLF001 - as above
+            encoded = arguments.encode(args, kwargs, most_items=most_items() if arguments.many else 0)
             queue, priority = self._queue, self._priority
-        defaults = job.options()
+        common, defaults = settings(), job._options  # noqa: SLF001 - the hot path reads what options() returns
+        if len(encoded) > common.max_payload:
+            raise too_large(job.name, encoded)
         return Bound(
-            job=job,
-            args=encoded,
-            queue=queue or defaults.queue,
-            priority=defaults.priority if priority is None else priority,
-            delay_ms=self._delay_ms,
-            due_ms=self._due_ms,
-            options=self._options,
+            job,
+            encoded,
+            queue or defaults.queue,
+            defaults.priority if priority is None else priority,
+            self._delay_ms,
+            self._due_ms,
+            self._options,
+            "",
+            None,
+            common.encrypted if defaults.encrypted is None else defaults.encrypted,
         )
 
     async def perform_later(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:

@@ -11,7 +11,7 @@ import inspect
 import logging
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiojobs_rt.adapters.base import Envelope
 from aiojobs_rt.adapters.default import adapter_of, stays_in_process
@@ -62,18 +62,7 @@ class Bound(Generic[R_co]):
     options: dict[str, int] | None = field(default=None)
     id: str = ""
     context: Mapping[str, Any] | None = field(default=None, repr=False)
-    encrypted: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        defaults = settings()
-        encrypted = self.job._options.encrypted  # noqa: SLF001 - the hot path reads what options() returns
-        self.encrypted = defaults.encrypted if encrypted is None else encrypted
-        limit = defaults.max_payload
-        if len(self.args) > limit:
-            raise PayloadTooLarge(
-                f"the arguments of {self.job.name} take {len(self.args):,} bytes, more than max_payload ({limit:,}): "
-                "pass an id or a reference instead of the data, or raise AIOJOBS_RT_MAX_PAYLOAD"
-            )
+    encrypted: bool = False
 
     def identified(self) -> Bound[R_co]:
         """The same job with its id and context decided now: it is enqueued later, and its handle is wanted before.
@@ -124,8 +113,9 @@ class Bound(Generic[R_co]):
                 )
         else:
             meta = b"}"
+        placed = bool(self.id)
         envelope = Envelope(
-            self.id or new_job_id(self.queue),
+            self.id if placed else new_job_id(self.queue),
             self.queue,
             self.job.name,
             self.args,
@@ -133,7 +123,7 @@ class Bound(Generic[R_co]):
             self.priority,
             self.delay_ms,
             self.due_ms,
-            placed=bool(self.id),
+            placed,
         )
         if self.encrypted and (leaves or not stays_in_process(self.job)):
             envelope.args, envelope.encrypted = seal_arguments(envelope.id, envelope.job, self.args), True
@@ -144,6 +134,14 @@ class Bound(Generic[R_co]):
         if not (self.options or NOTHING).get("expires_in", self.job.options().expires_ms):
             return NOTHING
         return {"due": self.due_ms} if self.due_ms else {"delay": self.delay_ms}
+
+
+def too_large(job: str, args: bytes) -> PayloadTooLarge:
+    """What is wrong with arguments of more than `max_payload` bytes."""
+    return PayloadTooLarge(
+        f"the arguments of {job} take {len(args):,} bytes, more than max_payload ({settings().max_payload:,}): "
+        "pass an id or a reference instead of the data, or raise AIOJOBS_RT_MAX_PAYLOAD"
+    )
 
 
 def most_items() -> int:
@@ -161,7 +159,7 @@ async def deliver(bound: Bound[R_co]) -> JobHandle[R_co]:
     (enqueued,) = await adapter.enqueue((envelope,))
     if enqueued and events.subscribed:
         tell_enqueued(envelope)
-    return JobHandle(envelope.id, adapter=adapter, load=bound.job.result().load, enqueued=enqueued)
+    return JobHandle.made(envelope.id, adapter, bound.job.result().load, enqueued)
 
 
 async def _deliver_within(chain: tuple[Hook, ...], bound: Bound[R_co]) -> JobHandle[R_co]:
@@ -227,24 +225,27 @@ async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta |
     for start in range(0, len(bound), SLICE):
         slice_ = bound[start : start + SLICE]
         envelopes = [job.envelope(context) for job in slice_]
-        by_adapter: dict[int, tuple[Adapter, list[int]]] = {}
-        for index, job in enumerate(slice_):
-            adapter = adapter_of(job.job)
-            by_adapter.setdefault(id(adapter), (adapter, []))[1].append(index)
-        made: list[JobHandle[Any] | None] = [None] * len(slice_)
-        for adapter, indexes in by_adapter.values():
-            enqueued = await adapter.enqueue([envelopes[index] for index in indexes])
-            for index, was_enqueued in zip(indexes, enqueued, strict=True):
-                if was_enqueued and events.subscribed:
-                    tell_enqueued(envelopes[index])
-                made[index] = JobHandle(
-                    envelopes[index].id,
-                    adapter=adapter,
-                    load=slice_[index].job.result().load,
-                    enqueued=was_enqueued,
-                )
-        handles += cast("list[JobHandle[Any]]", made)
+        carried = {job_class: adapter_of(job_class) for job_class in {job.job for job in slice_}}
+        enqueued = await _carry(envelopes, [carried[job.job] for job in slice_])
+        loads = {job_class: job_class.result().load for job_class in carried}
+        handles += [
+            JobHandle.made(envelope.id, carried[job.job], loads[job.job], was_enqueued)
+            for job, envelope, was_enqueued in zip(slice_, envelopes, enqueued, strict=True)
+        ]
     return handles
+
+
+async def _carry(envelopes: list[Envelope], adapters: list[Adapter]) -> list[bool]:
+    """Hand each envelope to its adapter, those of one adapter together; per envelope whether it was enqueued."""
+    answers = [False] * len(envelopes)
+    for adapter in {id(adapter): adapter for adapter in adapters}.values():
+        indexes = [index for index, other in enumerate(adapters) if other is adapter]
+        enqueued = await adapter.enqueue([envelopes[index] for index in indexes])
+        for index, was_enqueued in zip(indexes, enqueued, strict=True):
+            answers[index] = was_enqueued
+            if was_enqueued and events.subscribed:
+                tell_enqueued(envelopes[index])
+    return answers
 
 
 def tell_enqueued(envelope: Envelope) -> None:

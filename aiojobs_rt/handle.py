@@ -44,6 +44,16 @@ class JobHandle(Generic[R_co]):
         self._load = load
 
     @classmethod
+    def made(cls, job_id: str, adapter: Adapter, load: Callable[[bytes], Any], enqueued: bool) -> JobHandle[Any]:  # noqa: FBT001 - as below
+        """As the constructor, in half the time: one is made for each job."""
+        handle: JobHandle[Any] = cls.__new__(cls)
+        handle.id = job_id
+        handle.enqueued = enqueued
+        handle._adapter = adapter
+        handle._load = load
+        return handle
+
+    @classmethod
     def of(cls, job_id: str, *, adapter: Adapter | None = None) -> JobHandle[Any]:
         """The handle of a job whose class is not at hand; its result comes as plain JSON.
 

@@ -101,6 +101,7 @@ class Job:
     _policies: ClassVar[tuple[Policy, ...]] = ()
     _options: ClassVar[Options]
     _plan: ClassVar[Plan]
+    _configured: ClassVar[Configured[..., Any]]
     _arguments: ClassVar[Arguments | None] = None
     _result: ClassVar[Result | None] = None
     _local_names: ClassVar[dict[str, Any] | None] = None
@@ -140,6 +141,7 @@ class Job:
         cls.name = cls.__dict__.get("name", cls.__name__)
         cls._arguments = cls._result = cls._local_names = None
         cls._options = Options.of(cls)
+        cls._configured = Configured(cls)
         if not isinstance(cls.name, str) or not 1 <= len(cls.name) <= 200 or not cls.name.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise InvalidJob(f"{cls.__qualname__}: name must be 1 to 200 printable characters, got {cls.name!r}")
         try:
@@ -308,3 +310,4 @@ class Job:
 
 
 Job._options = Options.of(Job)  # noqa: SLF001 - Job is no subclass of itself
+Job._configured = Configured(Job)  # noqa: SLF001 - as above

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.adapters.base import Adapter
     from aiojobs_rt.job import Job
+    from aiojobs_rt.settings import Settings
 
 _default_adapters: dict[str, Adapter] = {}
+_latest: tuple[Settings, Adapter] | None = None
+"""The settings that were asked last, and the adapter that they name."""
 
 
 class _Overrides:
@@ -56,12 +59,17 @@ def default_adapter() -> Adapter:
     """
     if _overrides.active and (instead := _overrides.adapter()) is not None:
         return instead
-    url = settings().redis_url.get_secret_value()
+    global _latest  # noqa: PLW0603 - see there
+    options = settings()
+    if _latest is not None and _latest[0] is options:
+        return _latest[1]
+    url = options.redis_url.get_secret_value()
     adapter = _default_adapters.get(url)
     if adapter is None:
         from aiojobs_rt.adapters.redis.adapter import RedisAdapter  # noqa: PLC0415 - loaded at first use
 
         adapter = _default_adapters[url] = RedisAdapter(url)
+    _latest = options, adapter
     return adapter
 
 

@@ -51,12 +51,12 @@ class Arguments:
         plain: whether `load_plain` may be used: no positional-only parameters, no *args, no **kwargs, no references.
         refers: whether there are references, so that `locate` is to be used.
         by_value: the classes that travel with all that they hold.
+        many: the parameters of which `most_items` is about; empty: nobody need say how many there may be.
         load_plain: JSON bytes to the keyword arguments of perform, in one call of pydantic. Raises pydantic_core's
             ValidationError, which `explain` turns into InvalidArguments.
     """
 
     __slots__ = (
-        "_many",
         "_open_ended",
         "_original",
         "_positional",
@@ -66,6 +66,7 @@ class Arguments:
         "_validate",
         "by_value",
         "load_plain",
+        "many",
         "plain",
         "refers",
         "required",
@@ -75,6 +76,7 @@ class Arguments:
     plain: bool
     refers: bool
     by_value: frozenset[type[Any]]
+    many: Mapping[str, int]
     load_plain: Callable[[bytes], dict[str, Any]]
 
     def __init__(self, signature: Signature, schema: Schema) -> None:
@@ -87,7 +89,7 @@ class Arguments:
         self._schema = schema
         self._positional = signature.positional
         self._open_ended = wire.open_ended(schema)
-        self._many = holding_many(schema)
+        self.many = holding_many(schema)
         self._validate = wire.incoming(schema).validate_python
         serialiser, validator = wire.travelling(schema)
         self._to_json = serialiser.to_json
@@ -156,7 +158,7 @@ class Arguments:
             PayloadTooLarge: an argument has more items.
         """
         given = self._given(args, kwargs)
-        if self._many and most_items:
+        if self.many and most_items:
             self._refuse_many(given, most_items)
         try:
             return cast("dict[str, Any]", self._validate(given))
@@ -188,7 +190,14 @@ class Arguments:
         Raises:
             InvalidArguments, PayloadTooLarge: as they do.
         """
-        return self.dump(self.bind(args, kwargs, most_items=most_items))
+        given = self._given(args, kwargs)
+        if self.many and most_items:
+            self._refuse_many(given, most_items)
+        try:
+            bound = self._validate(given)
+        except ValidationError as error:
+            raise self.explain(error) from None
+        return self.dump(bound)
 
     def load(self, raw: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """JSON bytes to the positional and keyword arguments of perform; references stay references.
@@ -278,14 +287,19 @@ class Arguments:
         return cast("Callable[..., dict[str, Any]]", self.load_plain)(raw, context=located)
 
     def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if not kwargs and len(args) <= len(self._positional):
-            return dict(zip(self._positional, args))  # noqa: B905 - the hot path: the check above is the check
+        names = self._positional
+        if not kwargs and len(args) <= len(names):
+            if len(args) == 1:  # dict and zip take as long as validation
+                return {names[0]: args[0]}
+            if len(args) == 2:
+                return {names[0]: args[0], names[1]: args[1]}
+            return dict(zip(names, args))  # noqa: B905 - the hot path: the check above is the check
         if not args and self.plain:
             return kwargs
         return self._signature.by_name(args, kwargs)
 
     def _refuse_many(self, given: dict[str, Any], most_items: int) -> None:
-        for name, levels in self._many.items():
+        for name, levels in self.many.items():
             count = items_in(given.get(name), most_items, levels)
             if count > most_items:
                 raise PayloadTooLarge(

@@ -92,10 +92,10 @@ def capture() -> dict[str, Any]:
         Exception: what a `dump` raised.
     """
     found: dict[str, Any] = {}
-    for name, var, default, dump, _ in _propagated:
-        value = var.get(default)
-        if value is not default:
-            found[name] = _dumped(name, value, dump)
+    for known in _propagated:
+        value = known.var.get(known.default)
+        if value is not known.default:
+            found[known.name] = _dumped(known.name, value, known.dump)
     return found
 
 

@@ -107,7 +107,10 @@ class RedisAdapter:
         """Enqueue jobs; see `Adapter.enqueue`."""
         if self.shards:
             self.shards.spread(envelopes)
-        return await (await self._session()).enqueuer.enqueue(envelopes)
+        session = self._sessions.get(asyncio.get_running_loop())
+        if session is None or session.pid != os.getpid():
+            session = await self._session()
+        return await session.enqueuer.enqueue(envelopes)
 
     async def enqueue_once(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Enqueue jobs, in order within each queue, each once: per job whether it was enqueued now (False: it was there, or has been within a day).

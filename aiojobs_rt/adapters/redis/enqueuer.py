@@ -72,8 +72,9 @@ class Enqueuer:
 
     async def enqueue(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Enqueue, in order within each queue; per envelope whether it was enqueued."""
-        if len(envelopes) == 1:
-            answers: list[bool] = await self._batcher(envelopes[0].queue).put(_Parcel(envelopes))
+        queues = {envelope.queue for envelope in envelopes}
+        if len(queues) == 1:
+            answers: list[bool] = await self._batcher(queues.pop()).put(_Parcel(envelopes))
             return answers
         by_queue: dict[str, list[int]] = {}
         for index, envelope in enumerate(envelopes):
@@ -175,7 +176,7 @@ class _Queue:
         arguments: list[Argument] = [self._number, self._channel, self._queue]
         for parcel in parcels:
             for e in parcel.envelopes:
-                arguments += (e.id, e.job, e.args, e.meta, route_of(e))
+                arguments += (e.id, e.job, e.args, e.meta, route_of(e) if e.priority or e.delay_ms or e.due_ms else "")
         await self._call(arguments)
         if logger.isEnabledFor(logging.DEBUG):
             for parcel in parcels:
