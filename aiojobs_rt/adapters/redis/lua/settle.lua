@@ -29,11 +29,12 @@ end
 --@include body
 --@include ending
 --@include dead
-local kind_key, kind_lane, kind_job, kind_verb = {}, {}, {}, {}
+local kind_key, kind_lane, kind_job, kind_verb, kind_plain = {}, {}, {}, {}, {}
 local at = 8
 for k = 1, kinds do
   kind_lane[k], kind_job[k], kind_verb[k] = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   kind_key[k] = lane_key(ARGV[at])
+  kind_plain[k] = kind_verb[k] == 'succeeded' and kind_job[k] .. ':succeeded'
   at = at + 3
   wrong = guard(kind_key[k], 'stream')
   if wrong then
@@ -138,18 +139,34 @@ function verbs.cancelled(key, lane, entry, id, job, ttl, value)
   return 'cancelled'
 end
 
+-- Entries of jobs that have succeeded, in a row, go together: with a command for each, the call takes a third longer.
+local done_key, done_ids, done_entries, done = '', {}, {}, 0
+local function delete_done()
+  if done > 0 then
+    redis.call('HDEL', index, unpack(done_ids, 1, done))
+    redis.call('XDEL', done_key, unpack(done_entries, 1, done))
+    done = 0
+  end
+end
+
 local again = {retried = true, snoozed = true, released = true}
 local needs_body = {retried = true, snoozed = true, released = true, dead = true}
 
 while at <= #ARGV do
   local kind, entry, id, record = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local key, lane, job, verb = kind_key[kind], kind_lane[kind], kind_job[kind], kind_verb[kind]
+  local key, lane, job, verb, plain = kind_key[kind], kind_lane[kind], kind_job[kind], kind_verb[kind], kind_plain[kind]
   n = n + 1
+  if done == 500 or key ~= done_key or not plain then
+    delete_done()
+    done_key = key
+  end
   if redis.call('XACK', key, 'workers', entry) == 1 then
     answers[n] = '1'
     local marked = marks and redis.call('HDEL', cancelled, id) == 1
-    if verb == 'succeeded' then
-      redis.call('HDEL', index, id)
+    if plain then
+      done = done + 1
+      done_ids[done], done_entries[done] = id, entry
+      counts[plain] = (counts[plain] or 0) + 1
     elseif needs_body[verb] and not body(key, entry) then
       forget(id) -- somebody deleted the entry: there is nothing to put anywhere
       verb, record = 'lost', ''
@@ -164,9 +181,8 @@ while at <= #ARGV do
       verb = verbs[verb](key, lane, entry, id, job, ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7])
       count(job, verb)
     end
-    redis.call('XDEL', key, entry)
-    if kind_verb[kind] == 'succeeded' then
-      count(job, verb)
+    if not plain then
+      redis.call('XDEL', key, entry)
     end
     if record ~= '' then
       remember(record)
@@ -175,8 +191,9 @@ while at <= #ARGV do
     answers[n] = '0'
     lost = true
   end
-  at = at + (kind_verb[kind] == 'succeeded' and 4 or 8)
+  at = at + (plain and 4 or 8)
 end
+delete_done()
 if buried then
   trim_dead()
 end
