@@ -1,12 +1,11 @@
 """The fetcher: reads from the queues' lanes into the buffer, as much as the slots can take.
 
-1. It asks for the free slots, and beyond them for what the slots finish in about 50 ms at the rate that it measures: nothing for slow
-   jobs, hundreds for fast ones. (`prefetch` puts a fixed number in the place of that.)
-2. Queue by queue, in strict or weighted order, it reads lane by lane without blocking. One request goes as far as the first lane that was
-   not empty when it was last read: COUNT is per stream, and what is asked of a lane behind it would overtake what waits before it.
+1. How much there is room for says `read_ahead.py`.
+2. Queue by queue, in strict or weighted order (`order.py`), it reads lane by lane without blocking. One request goes as far as the
+   first lane that was not empty when it was last read: COUNT is per stream, and what is asked of a lane behind it would overtake what
+   waits before it.
 3. Only when all are empty, it blocks on all of them at once, for 2 s at most, on a connection of its own. The read is never cancelled: an
    entry may be on its way. An entry on the worker's wake stream ends it at once.
-4. What has waited in the buffer for 250 ms is put back at no charge.
 
 A connection that broke may have swallowed a reply: then, and when Redis says that more is pending here than is held, the fetcher reads
 its own pending entries and runs those that it does not know.
@@ -15,11 +14,8 @@ its own pending entries and runs those that it does not know.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import random
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
@@ -28,25 +24,22 @@ from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import GROUP, SUSPECTS
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.errors import ConfigurationError
+from aiojobs_rt.worker.order import Order
 from aiojobs_rt.worker.phantoms import recover
 from aiojobs_rt.worker.served import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
 
-    from aiojobs_rt.settings import Prefetch
     from aiojobs_rt.worker.buffer import Buffer
+    from aiojobs_rt.worker.read_ahead import ReadAhead
     from aiojobs_rt.worker.served import Served
     from aiojobs_rt.worker.settler import Settler
-    from aiojobs_rt.worker.slots import Slots
     from aiojobs_rt.worker.state import WorkerState
 
 logger = logging.getLogger("aiojobs_rt.fetcher")
 
 BLOCK_MS = 2_000
-AHEAD = 0.05
-MOST_AHEAD = 1_000
-STALE = 0.25
 REFUSED_FOR = 1.0
 AWAY_FOR = 0.2
 
@@ -57,9 +50,8 @@ class Fetcher:
     Args:
         state: the worker's.
         buffer: where entries go.
-        slots: how many run, and how fast.
-        prefetch: how many entries to read ahead of the free slots; "auto": by the measured rate.
-        settler: where stale entries are put back.
+        ahead: how much to read.
+        settler: where entries are put back that come too late.
         register: takes the lease on a queue, and makes its groups.
         on_empty: called when all queues were found empty and nothing is left to do here.
     """
@@ -69,49 +61,27 @@ class Fetcher:
         state: WorkerState,
         *,
         buffer: Buffer,
-        slots: Slots,
-        prefetch: Prefetch,
+        ahead: ReadAhead,
         settler: Settler,
         register: Callable[[Served], Coroutine[Any, Any, None]],
         on_empty: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._state = state
         self._buffer = buffer
-        self._slots = slots
-        self._prefetch: Prefetch = prefetch
+        self._ahead = ahead
         self._settler = settler
-        self._weights: dict[str, float] = {}
-        self._sharded = False
-        self._turn = 0
         self._register = register
         self._on_empty = on_empty
         self._wires = Wires(state.adapter.endpoint, "aiojobs_rt:fetch")
         self._blocking = Wires(state.adapter.endpoint, "aiojobs_rt:wait", apart=True)
-        self._rate = 0.0
-        self._measured_at = time.monotonic()
-        self._measured = 0
-        self._hoarding = False
         self._block_turn = 0
         self._healed_at = 0.0
+        self.order = Order(state)
         self.block_ms = BLOCK_MS
         self.resumed = asyncio.Event()
         self.blocked_on: set[str] = set()
         self._apart = state.adapter.endpoint.clustered
         self._reads: dict[str, asyncio.Task[bool]] = {}
-
-    def order_by(self, weights: Mapping[str, int]) -> None:
-        """Set the order in which queues are read. The shards of a queue take turns, and share its weight.
-
-        Args:
-            weights: queue name -> weight for a weighted order; empty: strict, in the order of `state.queues`.
-        """
-        shards = Counter(served.queue for served in self._state.queues.values())
-        self._sharded = len(shards) < len(self._state.queues)
-        if weights:
-            self._weights = {
-                served.name: weights.get(served.queue, 1) / shards[served.queue]
-                for served in self._state.queues.values()
-            }
 
     async def run(self) -> None:
         """Fetch until the worker is quiet."""
@@ -127,19 +97,21 @@ class Fetcher:
         while not self._state.quiet:
             try:
                 await self._recover()
-                want = self._want()
+                want = self._ahead.want()
                 if want <= 0:
-                    await self._wait_for_space()
+                    await self._ahead.wait_for_space()
                     continue
                 got = await self._read_all(want)
                 if not got and len(self._buffer):
-                    await self._wait_for_space()  # a blocking read would keep the buffer from being put back
+                    await self._ahead.wait_for_space()  # a blocking read would keep the buffer from being put back
                     continue
                 waiting = not got
                 while waiting:
                     await self._on_empty()
                     # what a blocking read found empty for 2 s needs no other read before the next
-                    waiting = not self._state.quiet and await self._block(self._readable()) and self._want() > 0
+                    waiting = (
+                        not self._state.quiet and await self._block(self.order.readable()) and self._ahead.want() > 0
+                    )
                     waiting = waiting and not any(served.refusal for served in self._state.queues.values())
             except (Away, ConfigurationError) as error:
                 for served in self._state.queues.values():
@@ -153,74 +125,12 @@ class Fetcher:
         await self._wires.close()
         await self._blocking.close()
 
-    # -- how much --------------------------------------------------------------------------------
-
-    def _want(self) -> int:
-        if self._settler.overloaded:
-            return 0
-        allowance = self._measure() if self._prefetch == "auto" else self._prefetch
-        if self._hoarding:
-            allowance = 0
-        self._buffer.low = allowance // 2
-        return self._buffer.idle + allowance - len(self._buffer)
-
-    def _measure(self) -> int:
-        """What the slots finish in about 50 ms."""
-        now = time.monotonic()
-        if now - self._measured_at >= AHEAD:
-            finished = self._slots.finished
-            rate = (finished - self._measured) / (now - self._measured_at)
-            self._rate = rate if rate > self._rate else 0.5 * self._rate + 0.5 * rate
-            self._measured_at, self._measured = now, finished
-        return min(int(self._rate * AHEAD), MOST_AHEAD)
-
-    async def _wait_for_space(self) -> None:
-        """Wait until slots are free or the buffer runs low; meanwhile put back what waits for too long."""
-        if self._settler.overloaded:
-            self._settler.less_unsettled.clear()
-            if self._state.quiet:  # it was set before the event was cleared: nobody sets it again
-                return
-            await self._settler.less_unsettled.wait()
-            return
-        self._buffer.ran_low.clear()
-        if self._state.quiet or (self._buffer.idle and not len(self._buffer)):
-            return
-        try:
-            async with asyncio.timeout(STALE / 2 if len(self._buffer) else None):
-                await self._buffer.ran_low.wait()
-                self._hoarding = False
-        except TimeoutError:
-            stale = self._buffer.drain(older_than=time.monotonic() - STALE)
-            for delivery in stale:
-                self._settler.release(delivery)
-            if stale:
-                self._hoarding, self._rate = True, 0.0
-
     # -- reading ---------------------------------------------------------------------------------
-
-    def _readable(self) -> list[Served]:
-        """The queues that may be read now, in the order of reading."""
-        now = time.monotonic()
-        queues = [served for served in self._state.queues.values() if served.may_read(now) and not served.paused]
-        if not self._weights or len(queues) < 2:
-            return self._take_turns(queues) if self._sharded else queues
-        # a weighted shuffle: Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006), keys u^(1/w)
-        return sorted(queues, key=lambda served: -(random.random() ** (1 / self._weights.get(served.name, 1))))  # noqa: S311 - an order
-
-    def _take_turns(self, queues: list[Served]) -> list[Served]:
-        """The same order of queues, but each time another shard of each comes first."""
-        self._turn += 1
-        found: list[Served] = []
-        for _, group in itertools.groupby(queues, key=lambda served: served.queue):
-            shards = list(group)
-            first = self._turn % len(shards)
-            found += shards[first:] + shards[:first]
-        return found
 
     async def _read_all(self, want: int) -> int:
         """Read from the queues in their order; how many entries came."""
         got = 0
-        for served, share in self._shares(self._readable(), want):
+        for served, share in self.order.shares(self.order.readable(), want):
             if got >= want or self._state.quiet:
                 break
             try:
@@ -235,17 +145,6 @@ class Fetcher:
                 continue
             self._state.redis.succeeded()
         return got
-
-    def _shares(self, queues: list[Served], want: int) -> list[tuple[Served, int]]:
-        """How much to ask of which queue, in order. Weighted: first its share of each, then what others left."""
-        everything = [(served, want) for served in queues]
-        if not self._weights or len(queues) < 2:
-            return everything
-        total = sum(self._weights.get(served.name, 1) for served in queues)
-        shares = [int(want * self._weights.get(served.name, 1) / total) for served in queues]
-        for index in range(want - sum(shares)):  # the order is a weighted lottery
-            shares[index] += 1
-        return [pair for pair in zip(queues, shares, strict=True) if pair[1]] + everything
 
     async def _read(self, served: Served, want: int) -> int:
         lanes = [lane for lane in served.lanes if lane != SUSPECTS or not served.holds_suspect()]

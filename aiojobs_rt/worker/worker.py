@@ -35,6 +35,7 @@ from aiojobs_rt.worker.heartbeat import Heartbeat
 from aiojobs_rt.worker.leases import Leases
 from aiojobs_rt.worker.progress import Progress
 from aiojobs_rt.worker.promoter import Promoter
+from aiojobs_rt.worker.read_ahead import ReadAhead
 from aiojobs_rt.worker.reclaimer import Reclaimer
 from aiojobs_rt.worker.served import Served
 from aiojobs_rt.worker.settler import Settler
@@ -143,8 +144,7 @@ class Worker:
         self._fetcher = Fetcher(
             state,
             buffer=self._buffer,
-            slots=self._slots,
-            prefetch=prefetch,
+            ahead=ReadAhead(state, buffer=self._buffer, slots=self._slots, settler=self._settler, prefetch=prefetch),
             settler=self._settler,
             register=self._leases.register,
             on_empty=self._found_empty,
@@ -243,7 +243,7 @@ class Worker:
     async def _start(self, stack: AsyncExitStack) -> None:
         await await_redis(self._state, self._wires.any, self._stopping)
         self._state.queues = await add_registered_shards(self._state, self._wires, self._names)
-        self._fetcher.order_by(self._weights)
+        self._fetcher.order.set(self._weights)
         self._runtime.states = await enter_lifespans(self._classes, stack)
         await self._leases.take_all(self._stopping)
         self._heartbeat = Heartbeat(

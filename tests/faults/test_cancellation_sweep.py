@@ -133,7 +133,7 @@ async def fetch(url: str, queue: RawQueue, cancelling: Cancelling) -> None:
         (served,) = worker._state.queues.values()
         fetcher = worker._fetcher
         fetcher.block_ms = 20
-        fetcher._buffer = Taken()
+        fetcher._buffer = fetcher._ahead._buffer = Taken()
         queue.enqueue("q.lost")
         queue.read(served.consumer)
         queue.enqueue("q.a", "q.b")

@@ -79,7 +79,7 @@ async def test_never_more_at_once_than_its_concurrency() -> None:
 
 @pytest.mark.parametrize("prefetch", [0, 5])
 async def test_reads_as_far_ahead_as_told(prefetch: int, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiojobs_rt.worker.fetcher.STALE", 60.0)  # else what was read ahead goes back
+    monkeypatch.setattr("aiojobs_rt.worker.read_ahead.STALE", 60.0)  # else what was read ahead goes back
     gate = asyncio.Event()
     begun = 0
 
@@ -236,13 +236,13 @@ async def test_a_job_that_ends_a_blocking_read_starts_before_anything_else_is_as
 
     async with running() as worker:
         await wait_until(lambda: worker._fetcher.blocked_on)
-        want = worker._fetcher._want
+        want = worker._fetcher._ahead.want
 
         def note() -> int:
             order.append("fetcher")
             return want()
 
-        monkeypatch.setattr(worker._fetcher, "_want", note)
+        monkeypatch.setattr(worker._fetcher._ahead, "want", note)
         await Prompt.perform_later()
         await wait_until(lambda: len(order) > 1)
     assert order[:2] == ["perform", "fetcher"]
