@@ -5,7 +5,8 @@
    first lane that was not empty when it was last read: COUNT is per stream, and what is asked of a lane behind it would overtake what
    waits before it.
 3. Only when all are empty, it blocks on all of them at once, for 2 s at most, on a connection of its own. The read is never cancelled: an
-   entry may be on its way. An entry on the worker's wake stream ends it at once.
+   entry may be on its way. An entry on the worker's wake stream ends it at once. What it brings is handed to the slots in the moment in
+   which it arrives.
 
 A connection that broke may have swallowed a reply: then, and when Redis says that more is pending here than is held, the fetcher reads
 its own pending entries and runs those that it does not know.
@@ -74,7 +75,6 @@ class Fetcher:
         self._on_empty = on_empty
         self._wires = Wires(state.adapter.endpoint, "aiojobs_rt:fetch")
         self._blocking = Wires(state.adapter.endpoint, "aiojobs_rt:wait", apart=True)
-        self._block_turn = 0
         self._healed_at = 0.0
         self.order = Order(state)
         self.block_ms = BLOCK_MS
@@ -88,7 +88,7 @@ class Fetcher:
         try:
             await self._fetch()
             if self._reads:  # what they still bring is put back
-                await asyncio.wait(self._reads.values())
+                await asyncio.gather(*self._reads.values(), return_exceptions=True)
         finally:
             for read in self._reads.values():
                 read.cancel()
@@ -183,28 +183,30 @@ class Fetcher:
                 pass
             return False
         queues = [served for served in queues if not served.refusal] or queues
-        if self._apart:
-            return await self._block_apart(queues)
-        # a consumer is named after worker and epoch: queues of one epoch share a read, several epochs take short turns
-        consumers = list(dict.fromkeys(served.consumer for served in queues))
-        self._block_turn += 1
-        consumer = consumers[self._block_turn % len(consumers)]
-        longest_ms = self.block_ms if len(consumers) == 1 else min(self.block_ms, BLOCK_MS // 20)
-        return await self._block_on([served for served in queues if served.consumer == consumer], longest_ms)
-
-    async def _block_apart(self, queues: list[Served]) -> bool:
-        """In a cluster a blocking read is about one slot: one for each queue, at the same time. Those that go on are left to it."""
+        # a consumer is named after worker and epoch: after a lost lease some queues have another one than the rest
+        groups: dict[str, list[Served]] = {}
         for served in queues:
-            if served.name not in self._reads:
-                self._reads[served.name] = asyncio.create_task(self._block_alone(served), name="aiojobs_rt read")
+            groups.setdefault(served.name if self._apart else served.consumer, []).append(served)
+        if not self._apart:
+            await self._blocking.keep(groups.keys() | self._reads.keys())
+            if len(groups) == 1 and not self._reads:
+                return await self._block_on(queues, queues[0].consumer)
+        return await self._block_apart(groups)
+
+    async def _block_apart(self, groups: dict[str, list[Served]]) -> bool:
+        """A blocking read is about one consumer, and in a cluster about one slot: one for each, at the same time. Those that go on are left to it."""
+        for key, together in groups.items():
+            if key not in self._reads:
+                read = self._block_alone(together[0]) if self._apart else self._block_on(together, key)
+                self._reads[key] = asyncio.create_task(read, name="aiojobs_rt read")
         await asyncio.wait(self._reads.values(), return_when=asyncio.FIRST_COMPLETED)
-        ended = [name for name, read in self._reads.items() if read.done()]
-        found_nothing = [self._reads.pop(name).result() for name in ended]
+        ended = [key for key, read in self._reads.items() if read.done()]
+        found_nothing = [self._reads.pop(key).result() for key in ended]
         return all(found_nothing)
 
     async def _block_alone(self, served: Served) -> bool:
         try:
-            return await self._block_on([served], self.block_ms)
+            return await self._block_on([served], served.name)
         except exceptions.ResponseError as error:
             await self._heal(error, served)
         except (Away, ConfigurationError) as error:
@@ -217,12 +219,9 @@ class Fetcher:
         served.refused_until = time.monotonic() + AWAY_FOR
         logger.debug("queue %s: %s", served.name, error)
 
-    async def _block_on(self, together: list[Served], longest_ms: int) -> bool:
-        """Wait for entries of queues that share a consumer's name and a node."""
+    async def _block_on(self, together: list[Served], key: str) -> bool:
+        """Wait for entries of queues that share a consumer's name and a node, on the connection of that key."""
         consumer = together[0].consumer
-        wire = self._blocking.of(together[0].name)
-        if any(served.holds_suspect() for served in together):
-            longest_ms = min(longest_ms, BLOCK_MS // 100)  # the next suspect is read when this one has ended
         streams = {
             served.keys.lane(lane): (served, lane)
             for served in together
@@ -232,7 +231,7 @@ class Fetcher:
         wakes = [served.keys.wake + consumer for served in together]
         since = time.monotonic()
         soonest = min(served.safe_until for served in together) - since
-        block_ms = max(1, min(longest_ms, int(soonest * 1000) - 100))
+        block_ms = max(1, min(self.block_ms, int(soonest * 1000) - 100))
         names = [*streams, *wakes]
         suspects = any(lane == SUSPECTS for _, lane in streams.values())
         count = 1 if suspects else max(1, self._buffer.idle // len(streams))
@@ -250,7 +249,7 @@ class Fetcher:
         names_now = {served.name for served in together}
         self.blocked_on |= names_now
         try:
-            reply = await wire.call(
+            reply = await self._blocking.of(key).call(
                 "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count,
                 "BLOCK", block_ms, "STREAMS", *names, *([">"] * len(names)),
                 timeout=block_ms / 1000 + 2,

@@ -329,7 +329,7 @@ def _greet(connection: Any) -> None:
 
 def _let_go(deliveries: list[Delivery]) -> None:
     for delivery in deliveries:
-        delivery.served.held[delivery.lane].pop(delivery.entry, None)
+        delivery.served.drop(delivery.lane, [delivery.entry])
 
 
 def _message_of(frame: FrameType | None) -> JobMessage | None:

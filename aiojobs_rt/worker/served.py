@@ -17,6 +17,7 @@ from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Iterable
 
 REMEMBER_CANCELS = 60.0
 NUMBERED = re.compile(r"p-?[0-9]{1,18}")
@@ -154,6 +155,8 @@ class Served:
         self.look_for_phantoms = False
         self.empty: set[str] = set()
         """Lanes that were empty when they were last read."""
+        self.on_suspect_gone: Callable[[Served], None] = _nobody_waits
+        """Called when the one suspect that was here has gone: the next one may be read."""
         self.refusal = ""
         """With what Redis refused to have it read the last time, if it did."""
         self.refused_until = 0.0
@@ -201,9 +204,7 @@ class Served:
             entries: all of them.
             verdicts: what settle.lua was told of those that did not simply succeed.
         """
-        held = self.held[lane]
-        for entry in entries:
-            held.pop(entry, None)
+        self.drop(lane, entries)
         now = time.monotonic()
         self.remembered.append((now, lane, entries, verdicts))
         self.remembered_count += len(entries)
@@ -211,6 +212,14 @@ class Served:
             now - self.remembered[0][0] > self.lease or self.remembered_count > REMEMBER_SETTLED
         ):
             self.remembered_count -= len(self.remembered.popleft()[2])
+
+    def drop(self, lane: str, entries: Iterable[bytes]) -> None:
+        """Note that entries are no longer here."""
+        held = self.held[lane]
+        for entry in entries:
+            held.pop(entry, None)
+        if lane == SUSPECTS and not held:
+            self.on_suspect_gone(self)
 
     def settled_lately(self, lane: str) -> dict[bytes, Verdict]:
         """Entries of a lane that were settled within the last lease, as far as they are remembered, and how."""
@@ -265,6 +274,9 @@ class Served:
             held.clear()
         self.remembered.clear()
         self.remembered_count = 0
+
+
+def _nobody_waits(served: Served) -> None: ...
 
 
 __all__ = ["Delivery", "Served"]

@@ -243,6 +243,8 @@ class Worker:
     async def _start(self, stack: AsyncExitStack) -> None:
         await await_redis(self._state, self._wires.any, self._stopping)
         self._state.queues = await add_registered_shards(self._state, self._wires, self._names)
+        for served in self._state.queues.values():
+            served.on_suspect_gone = self._wake
         self._fetcher.order.set(self._weights)
         self._runtime.states = await enter_lifespans(self._classes, stack)
         await self._leases.take_all(self._stopping)

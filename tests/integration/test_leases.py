@@ -331,6 +331,33 @@ def test_a_read_that_reached_redis_after_its_consumer_was_gone_is_reclaimed(queu
     assert [entry.id for entry in queue.read("a", lane="returned")] == ["q.x"]
 
 
+def test_a_consumer_that_a_late_read_has_made_and_that_holds_nothing_goes_with_the_next_reclaim(
+    queue: RawQueue,
+) -> None:
+    for consumer in ("a", "late", "next", "waiting"):
+        queue.register(consumer)
+    queue.enqueue("q.x", "q.y", route="5")
+    die(queue, "late")
+    queue.reclaim("a")
+    for consumer in ("late", "waiting"):
+        queue.client.xgroup_createconsumer(queue.keys.stream, "workers", consumer)  # as a read does that waits
+    (entry,) = queue.read("late", lane="p5", count=1)
+    queue.client.xack(queue.keys.lane("p5"), "workers", entry.entry)
+    queue.read("a", lane="p5", count=1)
+    assert consumers(queue) == {"late", "waiting", "a"}
+    die(queue, "next")
+    assert queue.reclaim("a")[:2] == [b"reclaimed", b"next"]
+    assert consumers(queue) == {"waiting", "a"}
+
+
+def consumers(queue: RawQueue) -> set[str]:
+    return {
+        found["name"].decode()
+        for lane in ("", "p5")
+        for found in queue.client.xinfo_consumers(queue.keys.lane(lane), "workers")
+    }
+
+
 def test_what_is_pending_is_reclaimed_when_the_leases_are_deleted_by_hand(queue: RawQueue) -> None:
     queue.register("a")
     queue.enqueue("q.x")

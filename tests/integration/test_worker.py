@@ -248,6 +248,41 @@ async def test_a_job_that_ends_a_blocking_read_starts_before_anything_else_is_as
     assert order[:2] == ["perform", "fetcher"]
 
 
+async def test_after_a_lost_lease_the_queues_are_waited_for_at_the_same_time(client: Any) -> None:
+    """Their consumers have different names from then on, and one blocking read is about one consumer."""
+    ran: list[str] = []
+
+    class Either(WorkJob):
+        async def perform(self) -> None:
+            ran.append(self.queue)
+
+    def connections() -> int:
+        return sum(line["name"] == "aiojobs_rt:wait" for line in client.client_list())
+
+    async with running(queues=("default", "other"), lease=60) as worker:
+        fetcher, (first, second) = worker._fetcher, worker._state.queues.values()
+        fetcher.block_ms = 50
+        await wait_until(lambda: fetcher.blocked_on)
+        worker._leases.note_lost(second, second.consumer, forgotten=False)
+        await wait_until(lambda: second.registered)
+        assert first.consumer != second.consumer
+        await wait_until(lambda: client.info("clients")["blocked_clients"] == 2, what="two reads at the same time")
+        fetcher.block_ms = 2_000
+        for queue in ("default", "other", "default", "other"):
+            await wait_until(lambda: fetcher.blocked_on == {"default", "other"})
+            ran.clear()
+            await Either.set(queue=queue).perform_later()
+            await wait_until(lambda queue=queue: ran == [queue], timeout=1)  # type: ignore[misc] # a lambda's default
+        assert connections() == 2
+        worker._leases.note_lost(first, first.consumer, forgotten=False)
+        await wait_until(lambda: first.registered)
+        assert first.consumer == second.consumer
+        for queue in ("default", "other"):
+            await Either.set(queue=queue).perform_later()  # ends the reads of before
+        await wait_until(lambda: connections() == 1, what="the connection of the name that is gone to be closed")
+        await wait_until(lambda: fetcher.blocked_on == {"default", "other"})
+
+
 # -- sharing -------------------------------------------------------------------------------------
 
 
@@ -297,6 +332,34 @@ async def test_suspects_run_one_at_a_time(client: Any) -> None:
         async with running(concurrency=100, lease=1):
             await wait_until(lambda: done == 6)
     assert most == 1
+
+
+async def test_the_end_of_a_suspect_ends_the_blocking_read(client: Any) -> None:
+    """Meanwhile it waits as long as ever; then the next suspect is read at once."""
+    starts: list[float] = []
+    ends: list[float] = []
+    may_end = asyncio.Event()
+
+    class Long(WorkJob):
+        async def perform(self) -> None:
+            starts.append(time.monotonic())
+            await may_end.wait()
+            ends.append(time.monotonic())
+
+    client.zadd(KEYS.lanes, {"suspects": -1999999})
+    async with running(lease=60) as worker:
+        handles = await perform_all_later([Long.set(wait=60).bind() for _ in range(2)])
+        for handle in handles:
+            fields = {"id": handle.id, "job": "Long", "args": "{}", "meta": '{"v":1,"at":1,"crashes":2}'}
+            client.xadd(KEYS.lane("suspects"), fields)
+        await wait_until(lambda: starts and worker._fetcher.blocked_on)
+        client.config_resetstat()
+        until = time.monotonic() + 0.2
+        await wait_until(lambda: time.monotonic() > until)
+        assert client.info("commandstats").get("cmdstat_xreadgroup", {"calls": 0})["calls"] <= 2
+        may_end.set()
+        await wait_until(lambda: len(starts) == 2)
+        assert starts[1] - ends[0] < 0.5
 
 
 async def test_suspects_that_come_to_a_waiting_worker_run_one_at_a_time(client: Any) -> None:

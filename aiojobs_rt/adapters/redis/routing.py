@@ -14,7 +14,7 @@ from aiojobs_rt.adapters.redis.connection import CALL_TIMEOUT, CONNECT_TIMEOUT, 
 from aiojobs_rt.adapters.redis.endpoint import ClusterEndpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 
     from redis.asyncio.connection import Connection
 
@@ -32,12 +32,13 @@ class Wires:
     Args:
         endpoint: where.
         name: shown by CLIENT LIST.
-        apart: in a cluster, connections of its own for each queue, because its calls block.
+        apart: connections of its own for each key, because its calls block. Without a cluster a key may be any text.
     """
 
-    __slots__ = ("_apart", "_by_key", "_cluster", "_name", "_nodes", "_single")
+    __slots__ = ("_apart", "_by_key", "_cluster", "_endpoint", "_name", "_nodes", "_single")
 
     def __init__(self, endpoint: Endpoint, name: str, *, apart: bool = False) -> None:
+        self._endpoint = endpoint
         self._cluster = endpoint if isinstance(endpoint, ClusterEndpoint) else None
         self._single = Wire(endpoint, name)
         self._name = name
@@ -52,13 +53,22 @@ class Wires:
 
     def of(self, key: str) -> Wire:
         """The wire of a queue, or of a key that is no queue's."""
-        if self._cluster is None:
+        if self._cluster is None and not self._apart:
             return self._single
         wire = self._by_key.get(key)
         if wire is None:
-            nodes: dict[Address, Wire] = {} if self._apart else self._nodes
-            wire = self._by_key[key] = ClusterWire(self._cluster, self._name, key, nodes)
+            if self._cluster is None:
+                wire = Wire(self._endpoint, self._name)
+            else:
+                nodes: dict[Address, Wire] = {} if self._apart else self._nodes
+                wire = ClusterWire(self._cluster, self._name, key, nodes)
+            self._by_key[key] = wire
         return wire
+
+    async def keep(self, keys: Container[str]) -> None:
+        """Close the connections of all keys but these."""
+        for key in [key for key in self._by_key if key not in keys]:
+            await self._by_key.pop(key).close()
 
     async def close(self) -> None:
         """Close all connections. A later call makes new ones."""

@@ -1,4 +1,5 @@
--- Reclaim: a dead worker's jobs go back to the queue, with one crash more; its consumer goes when nothing of it is pending. (G2, G7, G10)
+-- Reclaim: a dead worker's jobs go back to the queue, with one crash more; its consumer goes when nothing of it is pending,
+-- and with it those that hold nothing and have no lease. (G2, G7, G10)
 -- KEYS  stream, index, workers, grace, lanes, cancelled, parked, dead, recent, stats, errors: (prefix), wake: (prefix), call: (prefix),
 --       result: (prefix)
 -- ARGV  channel, queue, own consumer, limit, recent cap, dead jobs, dead age ms, most crashes
@@ -42,6 +43,7 @@ end
 --@include body
 --@include ending
 --@include dead
+--@include idle
 redis.call('ZREM', workers, victim)
 redis.call('ZADD', workers, 0, victim)
 local reply, taken, buried = {'reclaimed', victim, 0}, 0, false
@@ -113,6 +115,9 @@ if reply[3] == 0 then
     redis.pcall('XGROUP', 'DELCONSUMER', lane_key(lane), 'workers', victim)
   end
   redis.call('ZREM', workers, victim)
+  for _, lane in ipairs(order) do
+    forget_idle(lane_key(lane))
+  end
   redis.call('DEL', wake .. victim, call .. victim)
 end
 return reply
