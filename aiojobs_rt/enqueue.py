@@ -20,6 +20,7 @@ from aiojobs_rt.core.durations import to_ms
 from aiojobs_rt.core.hooks import Halted, run_chain
 from aiojobs_rt.core.message import ENCRYPTED, NOTHING, JobMessage, new_job_id
 from aiojobs_rt.core.propagation import CONTEXT, capture
+from aiojobs_rt.core.secret_values import SECRET
 from aiojobs_rt.encryption import required, seal_arguments
 from aiojobs_rt.errors import PayloadTooLarge
 from aiojobs_rt.handle import JobHandle
@@ -101,6 +102,8 @@ class Bound(Generic[R_co]):
         extra = self._due_for_expiry() if self.delay_ms or self.due_ms else NOTHING
         if context:
             extra = {**extra, CONTEXT: context}
+        if (signature := self.job._arguments) is not None and signature.secret:  # noqa: SLF001 - compiled when it was bound
+            extra = {SECRET: [*signature.secret], **extra}
         if self.encrypted:
             extra = {ENCRYPTED: 1, **extra}
         if self.priority or self.options or extra:

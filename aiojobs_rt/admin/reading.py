@@ -12,6 +12,7 @@ from aiojobs_rt.adapters.redis.adapter import ended_of
 from aiojobs_rt.admin.records import Attempt, JobDetails, JobSummary, QueueSummary, Steps
 from aiojobs_rt.core.continuation import FIELD
 from aiojobs_rt.core.message import ENCRYPTED, JobMessage, MalformedMessage, NewerMessage, parse
+from aiojobs_rt.core.secret_values import SECRET, hidden
 from aiojobs_rt.encryption import is_sealed
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def details(job_id: str, queue: str, fields: list[Any]) -> JobDetails:
         worker=worker_of(consumer),
         cancelled=bool(marked),
         encrypted=encrypted,
-        args=NOT_SHOWN if encrypted else args,
+        args=NOT_SHOWN if encrypted else hidden(args, known[SECRET]) if SECRET in known else args,
         meta=known,
         attempts=tuple(_attempt(error) for error in errors),
         steps=_steps(meta, saved[0].partition(b" ")[2] if saved else b""),

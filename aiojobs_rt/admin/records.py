@@ -127,7 +127,7 @@ class JobDetails(JobSummary):
         interruptions: runs that ended because their worker stopped.
         cancelled: it is marked as cancelled, and its worker told.
         encrypted: its arguments and its result are, and nobody is shown them here.
-        args: its arguments as they are in Redis; empty when it has ended; `[encrypted]` when they are.
+        args: its arguments as they are in Redis, with stars for secrets; empty when it has ended; `[encrypted]` when they are.
         meta: further fields of its message: options, executions per policy, ...
         attempts: its failed runs, the latest first; at most 25.
         steps: how far its steps have got, while it runs as of a second ago at most; None: it has none, or has ended.

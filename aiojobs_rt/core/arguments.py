@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, SchemaError, ValidationError
 from typing_extensions import TypedDict, Unpack
 
-from aiojobs_rt.core import explanation, locating, references, wire
+from aiojobs_rt.core import explanation, locating, references, secret_values, wire
 from aiojobs_rt.core.annotations import Unresolved, describe, referring, refusal, resolve, schema_of
 from aiojobs_rt.core.bounds import MAX_DEPTH, deeper, holding_many, items_in, long_number
 from aiojobs_rt.core.equality import same
@@ -50,6 +50,7 @@ class Arguments:
         required: names of the parameters without a default, in order.
         plain: whether `load_plain` may be used: no positional-only parameters, no *args, no **kwargs, no references.
         refers: whether there are references, so that `locate` is to be used.
+        secret: names of the parameters that hold a SecretStr or the like, however deep.
         by_value: the classes that travel with all that they hold.
         many: the parameters of which `most_items` is about; empty: nobody need say how many there may be.
         load_plain: JSON bytes to the keyword arguments of perform, in one call of pydantic. Raises pydantic_core's
@@ -70,6 +71,7 @@ class Arguments:
         "plain",
         "refers",
         "required",
+        "secret",
     )
 
     required: tuple[str, ...]
@@ -78,6 +80,7 @@ class Arguments:
     by_value: frozenset[type[Any]]
     many: Mapping[str, int]
     load_plain: Callable[[bytes], dict[str, Any]]
+    secret: tuple[str, ...]
 
     def __init__(self, signature: Signature, schema: Schema) -> None:
         """Use `of`."""
@@ -94,6 +97,7 @@ class Arguments:
         serialiser, validator = wire.travelling(schema)
         self._to_json = serialiser.to_json
         self.required = signature.required
+        self.secret = secret_values.secret_parameters(schema)
         self.plain = signature.plain and not self.refers
         self.load_plain = validator.validate_json
 
@@ -218,9 +222,9 @@ class Arguments:
         Compiled at each call: for those few jobs whose arguments are logged.
         """
         try:
-            text = wire.shown(self._schema).to_json(self.load_plain(raw), warnings=False).decode()
+            text = secret_values.shown(self._schema).to_json(self.load_plain(raw), warnings=False).decode()
         except (ValidationError, DeserializationError, *_UNDUMPABLE):  # never with what they say: it may hold values
-            return "arguments that can't be shown"
+            return secret_values.NOT_SHOWN
         return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
     def canonical(self, raw: bytes, by: Collection[str]) -> bytes:

@@ -79,8 +79,8 @@ def travelling(schema: Schema) -> tuple[SchemaSerializer, SchemaValidator]:
     return _built(SchemaSerializer, adapted, _TRAVELLING), _built(SchemaValidator, adapted, _TRAVELLING)
 
 
-def shown(schema: Schema) -> SchemaSerializer:
-    """A serialiser to JSON for people: secrets are stars, excluded fields are left out."""
+def readable(schema: Schema) -> SchemaSerializer:
+    """A serialiser to JSON as pydantic has it."""
     return _built(SchemaSerializer, schema, _TRAVELLING)
 
 
@@ -152,7 +152,7 @@ def _adapted(schema: Any, config: dict[str, Any], *, travelling: bool) -> Any:
         copied.setdefault("fail_fast", True)
     elif kind in _FIELDS and travelling:
         copied = {key: value for key, value in copied.items() if key not in _DROPPED}
-    elif kind == "json-or-python" and _is_secret(copied.get("serialization")):
+    elif kind == "json-or-python" and is_secret(copied.get("serialization")):
         copied["serialization"] = _by_value(copied["json_schema"]["schema"])
     keys = copied.get("keys_schema")
     if keys is not None and keys["type"] == "str":
@@ -186,7 +186,7 @@ def _literal(schema: Schema) -> Schema:
     return made
 
 
-def _is_secret(serialiser: Schema | None) -> bool:
+def is_secret(serialiser: Schema | None) -> bool:
     """Whether this is pydantic's own serialiser of SecretStr, SecretBytes or Secret, which dumps stars."""
     function = None if serialiser is None else serialiser.get("function")
     return getattr(function, "__module__", "") == "pydantic.types" and "secret" in getattr(function, "__name__", "")

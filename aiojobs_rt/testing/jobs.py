@@ -248,7 +248,8 @@ class _Wanted:
 
 def _sent(job: type[Job], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments as those of a recorded job are: written and read again, a record as its reference."""
-    return arguments_of(job, job.signature().encode(args, kwargs))
+    signature = job.signature()
+    return arguments_of(job, signature.encode(args, kwargs), signature.secret)
 
 
 class _Nothing:

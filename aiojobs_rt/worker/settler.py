@@ -30,6 +30,7 @@ from aiojobs_rt.core.lines import log_outcome
 from aiojobs_rt.core.message import ENCRYPTED
 from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Discarded, Outcome, Released, Retried, Snoozed
 from aiojobs_rt.core.propagation import CONTEXT
+from aiojobs_rt.core.secret_values import SECRET
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
 from aiojobs_rt.worker.served import PLAIN_SIZE
@@ -48,7 +49,7 @@ TOO_MUCH_UNSETTLED = 5_000
 REPORT_AGAIN = 5.0
 LOST = b"0"
 """In settle.lua's answer, the mark of a job that was not this worker's any more; an empty answer: none was lost."""
-_OF_NO_EARLIER_RUN = frozenset({CONTEXT, ENCRYPTED, "due", "delay"})
+_OF_NO_EARLIER_RUN = frozenset({CONTEXT, ENCRYPTED, SECRET, "due", "delay"})
 """What a job's meta may hold from the start."""
 
 

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -18,6 +18,7 @@ from aiojobs_rt.adapters.in_process.per_loop import PerLoop
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.durations import instant_to_ms, to_ms
 from aiojobs_rt.core.outcome import Dead, Discarded, Released, Retried
+from aiojobs_rt.core.secret_values import SECRET, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
@@ -232,8 +233,8 @@ def recorded(held: Held) -> RecordedJob:
     message = held.message
     job_class = registry.resolve(message.job)
     return RecordedJob(
-        id=message.id, job=job_class, name=message.job, arguments=arguments_of(job_class, message.args), queue=message.queue,
-        priority=message.priority, options=dict(message.options),
+        id=message.id, job=job_class, name=message.job,
+        arguments=arguments_of(job_class, message.args, message.extra.get(SECRET, [])), queue=message.queue, priority=message.priority, options=dict(message.options),
         at=EPOCH + timedelta(milliseconds=held.at_ms) if held.place in ("scheduled", "retrying") else None,
     )  # fmt: skip
 
@@ -256,12 +257,15 @@ def _readable(error: bytes) -> str:
     return f"{fields['error']}: {fields['message']}\n{fields['traceback']}".rstrip() if fields else ""
 
 
-def arguments_of(job_class: type[Job] | None, raw: bytes) -> dict[str, Any]:
-    """Serialised arguments by parameter name; records stay references. Plain JSON, when they do not fit perform, or its validators want records."""
+def arguments_of(job_class: type[Job] | None, raw: bytes, secret: Sequence[str]) -> dict[str, Any]:
+    """Serialised arguments by parameter name; records stay references.
+
+    Plain JSON, when they do not fit perform, or its validators want records; then with stars for the parameters that hold secrets.
+    """
     if job_class is not None:
         with suppress(Exception):
             return job_class.signature().load_plain(raw)
-    return cast("dict[str, Any]", orjson.loads(raw))
+    return without_secrets(orjson.loads(raw), secret)
 
 
 def _filter(

@@ -227,5 +227,5 @@ class Vault:
 
 
 use_cipher(Vault())
-use_cipher(AesGcmCipher([AesGcmCipher.generate_key(), b"", SecretStr("")]))
+use_cipher(AesGcmCipher([AesGcmCipher.generate_key(), b"0" * 32, SecretStr(AesGcmCipher.generate_key())]))
 use_cipher(None)
