@@ -143,7 +143,7 @@ class Fetcher:
                     raise
                 self._leave_alone(served, error)
                 continue
-            self._state.redis.succeeded()
+            self._state.redis_of(served.name).succeeded()
         return got
 
     async def _read(self, served: Served, want: int) -> int:
@@ -319,7 +319,7 @@ class Fetcher:
                 try:
                     await self._register(served)
                 except (Away, ConfigurationError) as away:
-                    await self._state.redis.failed(away)
+                    await self._state.redis_of(served.name).failed(away)
                     return
                 except exceptions.ResponseError as worse:
                     self._note_refusal(served, worse)

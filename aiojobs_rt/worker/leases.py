@@ -62,15 +62,15 @@ class Leases:
                 try:
                     await self.register(served)
                 except Away as error:
-                    await self._state.redis.failed(error)
+                    await self._state.redis_of(served.name).failed(error)
                     if clustered and any(other.registered for other in self._state.queues.values()):
                         break  # its node is away, others are not: the beat takes it later
                 except exceptions.ResponseError as error:
                     if "WRONGTYPE" in str(error) or is_refusal(error):
                         raise ConfigurationError(f"queue {served.name}: {error}") from None
-                    await self._state.redis.failed(error)
+                    await self._state.redis_of(served.name).failed(error)
                 else:
-                    self._state.redis.succeeded()
+                    self._state.redis_of(served.name).succeeded()
 
     async def register(self, served: Served) -> None:
         """Take the lease on a queue, and make its groups. After all were given up it does nothing: a beat may still be on its way."""

@@ -74,7 +74,7 @@ class Progress:
                     "GET", self._key(message.queue, message.id)
                 )
             except (Away, ConfigurationError) as error:
-                await self._state.redis.failed(error)
+                await self._state.redis_of(message.queue).failed(error)
             else:
                 return None if saved is None else saved.partition(b" ")[2]
 

@@ -70,7 +70,7 @@ class Promoter:
                         self.note_due(name, self._state.clock.now_ms() + AWAY_FOR_MS)
                         continue
                     self.note_due(name, due_ms)
-                    await self._state.redis.failed(error)
+                    await self._state.redis_of(name).failed(error)
                 except exceptions.ResponseError as error:  # this queue's own trouble: the others are not kept waiting
                     logger.error("queue %s: what is due can't be promoted: %s", name, error)  # noqa: TRY400 - an answer of Redis
                     self.note_due(name, self._state.clock.now_ms() + REFUSED_FOR_MS)
@@ -87,7 +87,7 @@ class Promoter:
                 (keys.stream, keys.index, keys.scheduled, keys.retries, keys.parked, keys.lanes),
                 (control_channel(self._state.adapter.prefix), served.name, LIMIT),
             )
-            self._state.redis.succeeded()
+            self._state.redis_of(served.name).succeeded()
             self._state.clock.set(now_ms)
             total += moved
             if moved < LIMIT:

@@ -85,6 +85,7 @@ class Reclaimer:
                     await self._try_beat(served)
                 if beats % 3 == 0:
                     await self._announce()
+                    self._state.redis.succeeded()
                 beats += 1
                 self._settler.retry_kept()
             except (Away, ConfigurationError) as error:
@@ -109,7 +110,7 @@ class Reclaimer:
         except (Away, ConfigurationError) as error:
             if not self._state.adapter.endpoint.clustered:
                 raise
-            await self._state.redis.failed(error)  # the queues of other nodes are looked after all the same
+            self._state.redis_of(served.name).note(error)  # the queues of other nodes are looked after all the same
         else:
             self._refusals.pop(served.name, None)
 
@@ -129,7 +130,7 @@ class Reclaimer:
             ),
             (served.consumer,),
         )  # fmt: skip
-        self._state.redis.succeeded()
+        self._state.redis_of(served.name).succeeded()
         self._state.clock.set(now_ms)
         names = [lane.decode() for lane in lanes]
         if served.set_lanes(names):

@@ -267,9 +267,9 @@ class _Queue:
             try:
                 answer: bytes = await self.wire.run(script("settle"), names, arguments)
             except (Away, ConfigurationError) as error:
-                await self._state.redis.failed(error)
+                await self._state.redis_of(self._served.name).failed(error)
             else:
-                self._state.redis.succeeded()
+                self._state.redis_of(self._served.name).succeeded()
                 return answer
 
     def _pack(self, items: list[Delivery], number: int) -> list[Argument]:

@@ -79,8 +79,8 @@ class Availability:
         self._away_since = None
         self._failures = 0
 
-    async def failed(self, error: BaseException) -> None:
-        """A call was not answered: note it, and wait a moment (0.05 to 1 s, with jitter)."""
+    def note(self, error: BaseException) -> None:
+        """A call was not answered."""
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
@@ -91,6 +91,10 @@ class Availability:
             )
             self._told, self._untold = True, 0
         self._failures += 1
+
+    async def failed(self, error: BaseException) -> None:
+        """A call was not answered: note it, and wait a moment (0.05 to 1 s, with jitter)."""
+        self.note(error)
         await asyncio.sleep(min(1.0, 0.05 * 2 ** min(self._failures, 5)) * random.uniform(0.6, 1.0))  # noqa: S311 - jitter
 
 
@@ -103,7 +107,7 @@ class WorkerState:
         lease: seconds.
         queues: those that it serves, by name.
         clock: Redis' time.
-        redis: whether Redis is there.
+        redis: whether Redis is there; in a cluster, for what is asked of no queue.
         quiet: no new jobs are fetched.
     """
 
@@ -114,4 +118,19 @@ class WorkerState:
         self.queues: dict[str, Served] = {served.name: served for served in queues}
         self.clock = RedisClock()
         self.redis = Availability(adapter.endpoint.display)
+        self._redis_of: dict[str, Availability] = {}
         self.quiet = False
+
+    def redis_of(self, queue: str) -> Availability:
+        """Whether the server that holds a queue is there: in a cluster its node may be away alone."""
+        if not self.adapter.endpoint.clustered:
+            return self.redis
+        found = self._redis_of.get(queue)
+        if found is None:
+            found = self._redis_of[queue] = Availability(f"{self.adapter.endpoint.display} for queue {queue}")
+        return found
+
+    @property
+    def away(self) -> bool:
+        """Whether Redis, or in a cluster a node with a queue of ours, is away."""
+        return self.redis.away or any(redis.away for redis in self._redis_of.values())

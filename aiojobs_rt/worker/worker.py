@@ -318,7 +318,7 @@ class Worker:
         """With `burst`: stop when nothing is left on the streams, in the buffer, in the slots, or to settle."""
         if not self._burst:
             return
-        if len(self._buffer) or self._slots.running or self._settler.unsettled or self._state.redis.away:
+        if len(self._buffer) or self._slots.running or self._settler.unsettled or self._state.away:
             self._burst_idle = 0
             return
         moved = 0

@@ -595,7 +595,7 @@ def test_any_sequence_agrees_with_the_model(url: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_many_long_sequences_agree_with_the_model(url: str) -> None:
     explore(url, examples=1500, steps=120)
 

@@ -86,6 +86,10 @@ class TestCluster(Behaviours):
         assert set(history.ids("end")) <= set(writers.ids)
         assert "MOVED" not in worker.log
         assert "READONLY" not in "".join(line for line in worker.log.splitlines() if " is away" not in line)
+        if how == "kill":  # the other nodes were there: not a line of their queues, and none that comes and goes
+            said = [line for line in worker.log.splitlines() if " is away" in line or " is back" in line]
+            assert sum(" for queue low is away" in line for line in said) == 1, said
+            assert not any(f" for queue {queue} " in line for queue in QUEUES if queue != "low" for line in said), said
 
     async def test_nothing_acknowledged_by_a_replica_is_lost(
         self, cluster: ClusterSetup, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
