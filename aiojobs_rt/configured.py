@@ -15,7 +15,7 @@ from aiojobs_rt.core.here_and_now import perform_now
 from aiojobs_rt.core.message import ENCRYPTED, NOTHING, JobMessage, check_queue_name, new_job_id, queue_of
 from aiojobs_rt.core.options import check_priority, overrides
 from aiojobs_rt.encryption import is_wanted
-from aiojobs_rt.enqueue import Bound, deliver, most_items, too_large
+from aiojobs_rt.enqueue import Bound, BoundCall, deliver, most_items, too_large
 from aiojobs_rt.errors import InvalidJob
 from aiojobs_rt.handle import JobHandle
 from aiojobs_rt.settings import settings
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from datetime import timedelta
 
+    from aiojobs_rt.enqueue import Call
     from aiojobs_rt.job import Job
 
 P = ParamSpec("P")
@@ -157,8 +158,10 @@ class Configured(Generic[P, R]):
             PayloadTooLarge: serialised they exceed `max_payload`.
         """
         job = self._job
-        if job._chooses or in_process.made:  # noqa: SLF001 - compiled with the class
-            encoded, queue, priority = self._prepare(args, kwargs, check=in_process.made and checks_arguments(job))
+        given: Call | None = None
+        if job._prepares or in_process.made:  # noqa: SLF001 - compiled with the class
+            check = in_process.made and checks_arguments(job)
+            encoded, queue, priority, given = self._prepare(args, kwargs, check=check)
         else:
             arguments = job._arguments or job.signature()  # noqa: SLF001 - as above
             encoded = arguments.encode(args, kwargs, most_items=most_items() if arguments.many else 0)
@@ -166,7 +169,7 @@ class Configured(Generic[P, R]):
         common, defaults = settings(), job._options  # noqa: SLF001 - the hot path reads what options() returns
         if len(encoded) > common.max_payload:
             raise too_large(job.name, encoded)
-        return Bound(
+        bound: Bound[R] = Bound(
             job,
             encoded,
             queue or defaults.queue,
@@ -178,6 +181,7 @@ class Configured(Generic[P, R]):
             None,
             common.encrypted if defaults.encrypted is None else defaults.encrypted,
         )
+        return bound if given is None else BoundCall.of(bound, given)
 
     async def perform_later(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue the job. Returns as soon as it is in Redis.
@@ -206,7 +210,7 @@ class Configured(Generic[P, R]):
         """
         job = self._job
         if job._chooses:  # noqa: SLF001 - compiled with the class
-            encoded, queue, priority = self._prepare(args, kwargs)
+            encoded, queue, priority, _ = self._prepare(args, kwargs)
         else:
             encoded = job.signature().encode(args, kwargs)
             queue, priority = self._queue, self._priority
@@ -235,10 +239,11 @@ class Configured(Generic[P, R]):
 
     def _prepare(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], *, check: bool = False
-    ) -> tuple[bytes, str | None, int | None]:
+    ) -> tuple[bytes, str | None, int | None, Call | None]:
         """The encoded arguments, and the queue and priority that `set` names, or the job chooses; None: those of the class.
 
-        The arguments are read once: one of them may be an iterator. `check`: that they will arrive as they were given.
+        Last the arguments themselves, where enqueue callbacks are to see records among them; else None. They are read once: one of them
+        may be an iterator. `check`: that they will arrive as they were given.
         """
         job_class, queue, priority = self._job, self._queue, self._priority
         signature = job_class.signature()
@@ -246,17 +251,22 @@ class Configured(Generic[P, R]):
         encoded = signature.dump(bound)
         if check:
             signature.check_round_trip(bound, encoded)
-        if not job_class._chooses:  # noqa: SLF001 - compiled with the class
-            return encoded, queue, priority
+        hooks = job_class._hooks  # noqa: SLF001 - compiled with the class
+        seen = signature.refers and hooks is not None and bool(hooks.enqueue)
+        if not job_class._chooses and not seen:  # noqa: SLF001 - as above
+            return encoded, queue, priority, None
+        given = signature.to_call(bound)
+        if not job_class._chooses:  # noqa: SLF001 - as above
+            return encoded, queue, priority, given
         job = job_class()
-        job._given = signature.to_call(bound)  # noqa: SLF001 - this is where a job gets them
+        job._given = given  # noqa: SLF001 - this is where a job gets them
         if queue is not None:
             job.queue = queue
         else:
             job.queue = queue = _chosen(job_class, "choose_queue", job.choose_queue(), check_queue_name)
         if priority is None:
             priority = _chosen(job_class, "choose_priority", job.choose_priority(), check_priority)
-        return encoded, queue, priority
+        return encoded, queue, priority, given if seen else None
 
 
 def _chosen(job_class: type[Job], method: str, value: T, check: Callable[[T], T]) -> T:

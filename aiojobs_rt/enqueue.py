@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from aiojobs_rt.adapters.base import Envelope
 from aiojobs_rt.adapters.default import adapter_of, stays_in_process
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.enqueue")
 
 R_co = TypeVar("R_co", covariant=True)
+Call: TypeAlias = "tuple[tuple[Any, ...], Mapping[str, Any]]"
+"""Arguments by position and by name."""
 
 SLICE = 1000
 
@@ -139,6 +141,22 @@ class Bound(Generic[R_co]):
         return {"due": self.due_ms} if self.due_ms else {"delay": self.delay_ms}
 
 
+@dataclass(slots=True)
+class BoundCall(Bound[R_co]):
+    """A bound job whose enqueue callbacks are to see the records among its arguments, which travel as references.
+
+    Attributes:
+        given: its arguments by position and by name.
+    """
+
+    given: Call = field(default=((), NOTHING), repr=False)
+
+    @classmethod
+    def of(cls, bound: Bound[R_co], given: Call) -> BoundCall[R_co]:
+        """The same bound job, with its arguments."""
+        return cls(**{each.name: getattr(bound, each.name) for each in fields(bound)}, given=given)
+
+
 def too_large(job: str, args: bytes) -> PayloadTooLarge:
     """What is wrong with arguments of more than `max_payload` bytes."""
     return PayloadTooLarge(
@@ -175,7 +193,8 @@ async def _deliver_within(chain: tuple[Hook, ...], bound: Bound[R_co]) -> JobHan
         bound.id, bound.job.name, bound.args, bound.queue, bound.priority, options=bound.options or NOTHING
     )
     job = bound.job()
-    job._message, job._given = message, bound.job.signature().load(bound.args)  # noqa: SLF001 - this is where a job gets them
+    given = bound.given if isinstance(bound, BoundCall) else bound.job.signature().load(bound.args)
+    job._message, job._given = message, given  # noqa: SLF001 - this is where a job gets them
     job.queue = bound.queue
 
     async def enqueue() -> bool:

@@ -109,6 +109,7 @@ class Job:
     _continuation: Continuation | None = None
     _hooks: ClassVar[Hooks | None] = None
     _chooses: ClassVar[bool] = False
+    _prepares: ClassVar[bool] = False
     _given: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
 
     async def perform(self, *args: Any, **kwargs: Any) -> Any:
@@ -154,6 +155,7 @@ class Job:
             if wrong := wrong_choice(cls, choice):
                 raise InvalidJob(f"{cls.__qualname__}.{choice} {wrong}")
         cls._chooses = cls.choose_queue is not Job.choose_queue or cls.choose_priority is not Job.choose_priority
+        cls._prepares = cls._chooses or bool(cls._hooks and cls._hooks.enqueue)
         cls._plan = Plan.of(cls, None, cls._hooks)
         if cls.is_abstract():
             return

@@ -304,7 +304,10 @@ class Arguments:
 
     def _refuse_many(self, given: dict[str, Any], most_items: int) -> None:
         for name, levels in self.many.items():
-            count = items_in(given.get(name), most_items, levels)
+            value = given.get(name)
+            if levels == 1 and type(value) is list and len(value) <= most_items:
+                continue
+            count = items_in(value, most_items, levels)
             if count > most_items:
                 raise PayloadTooLarge(
                     f"{self._signature.call}: argument {name!r} holds {count:,} items, which take more than max_payload: pass an id or "

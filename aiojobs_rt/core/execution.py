@@ -213,8 +213,6 @@ async def _conclude(
     decision = decide_for(job_class if job is not None else object, options, message, error, now_ms)
     if job is not None and job._continuation is not None and (again := resumed(job, decision, error)):  # noqa: SLF001 - as above
         return Retried(again, RESUME_AFTER_MS, record_of(error, now_ms, runtime.worker))
-    if events.subscribed and decision.policy is not None and decision.kind in ("exhausted", "dead"):
-        events.tell("exhausted", message, error=summary(decision.error), details={"reason": decision.reason})
     if decision.note:
         logger.error("job %s (%s): %s", message.id, message.job, decision.note)
     result = b""
@@ -240,6 +238,8 @@ async def _conclude(
             decision, error = decide_for(object, options, message, failure, now_ms), failure
     if decision.kind == "rescue":
         return Succeeded(result, keep_ms) if keep_ms else SUCCEEDED
+    if events.subscribed and decision.policy is not None and decision.kind in ("exhausted", "dead"):
+        events.tell("exhausted", message, error=summary(decision.error), details={"reason": decision.reason})
     outcome = _outcome(decision, message, error, keep_ms=keep_ms, now_ms=now_ms, worker=runtime.worker)
     if job is None or job_class._hooks is None:  # noqa: SLF001 - compiled with the class
         return outcome

@@ -160,6 +160,13 @@ async def test_attempts_that_are_used_up_are_told(heard: list[Event]) -> None:
     retry_on(ConnectionError, attempts=1, on_exhausted=takes)(TakesIt)
     assert isinstance(await outcome_of(Tries), Dead)
     assert isinstance(await outcome_of(TakesIt), Discarded)
+
+    class FailsToTakeIt(Tries):
+        def give_up(self, error: Exception) -> None:
+            raise OSError("the mail about it was not sent")
+
+    retry_on(ConnectionError, attempts=1, on_exhausted="give_up")(FailsToTakeIt)
+    assert isinstance(await outcome_of(FailsToTakeIt), Retried), "so it is not at its end"
     assert [(event.kind, event.job, event.error) for event in heard] == [
         ("exhausted", "Tries", "ConnectionError: away"),
         ("exhausted", "TakesIt", "ConnectionError: away"),

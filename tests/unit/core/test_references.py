@@ -20,6 +20,8 @@ from aiojobs_rt import (
     InvalidJob,
     Job,
     RecordNotFound,
+    TestAdapter,
+    before_enqueue,
     discard_on,
     register_reference,
     rescue_from,
@@ -28,6 +30,7 @@ from aiojobs_rt import (
 from aiojobs_rt.core import locating, references
 from aiojobs_rt.core.equality import same
 from aiojobs_rt.core.outcome import SUCCEEDED, Dead, Discarded, Retried, Succeeded
+from aiojobs_rt.enqueue import deliver
 from aiojobs_rt.settings import settings
 from aiojobs_rt.testing import recording_jobs
 from tests.support.recording import outcome_of, record_of
@@ -588,6 +591,36 @@ async def test_perform_now_locates_and_applies_policies(users: Users) -> None:
     users.error = OSError("away")
     with pytest.raises(DeserializationError):
         await Takes.perform_now(User(5))
+
+
+async def test_enqueue_callbacks_and_choices_see_the_record_that_was_given(users: Users) -> None:
+    carried = TestAdapter()
+
+    class Welcomes(Job):
+        adapter = carried
+
+        @before_enqueue
+        def look(self) -> None:
+            GOT.append([user.name for user in (self.arguments["user"], *self.arguments.get("others", ()))])
+
+        async def perform(self, user: User, *others: User) -> None:
+            raise ValueError("for now")
+
+    class Chooses(Welcomes):
+        def choose_queue(self) -> str:
+            name: str = self.arguments["user"].name
+            return name
+
+    await Welcomes.perform_later(User(1, "ada"), User(2, "bob"))
+    await deliver(Chooses.bind(User(3, "cy")))
+    assert GOT == [["ada", "bob"], ["cy"]]
+    assert [(job.queue, job.arguments["user"]) for job in carried.enqueued] == [
+        ("default", "gid://app/User/1"),
+        ("cy", "gid://app/User/3"),
+    ]
+    GOT.clear()
+    await carried.perform_enqueued()
+    assert ["user 1", "user 2"] in GOT, "of a retry: those that were located"
 
 
 @pytest.mark.acceptance(59)
