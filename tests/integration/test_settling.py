@@ -1,4 +1,4 @@
-"""A settle call of many jobs: what goes together goes as it would one by one. (G3, G10)"""
+"""An enqueue or settle call of many jobs: what goes together goes as it would one by one. (G3, G10)"""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def queue(any_redis: str) -> Iterator[RawQueue]:
 def test_a_thousand_jobs_of_one_call_leave_nothing_behind(queue: RawQueue) -> None:
     queue.register("w")
     queue.enqueue(*(f"q.{n}" for n in range(MANY)))
+    assert queue.client.hlen(queue.keys.index) == MANY
     assert queue.settle("w", *map(succeeded, queue.read("w", count=MANY))) == b""
     assert not queue.leftovers()
     assert queue.pending("w") == 0
@@ -34,6 +35,7 @@ def test_what_is_lost_among_many_stays_where_it_is(queue: RawQueue) -> None:
     for worker in ("w", "gone"):
         queue.register(worker)
     queue.enqueue(*(f"q.{n}" for n in range(7)))
+    assert queue.client.hlen(queue.keys.index) == 7
     mine, lost, rest = queue.read("w", count=3), queue.read("gone", count=2), queue.read("w", count=2)
     queue.expire("gone")
     queue.reclaim("w")

@@ -39,13 +39,27 @@ end
 --@include later
 --@include route
 local head = '{"v":1,"at":' .. ms(now)
+-- The index learns of many at once: a command for each takes a tenth longer.
+local fields, done = {}, 0
+local function index_done()
+  if done > 0 then
+    redis.call('HSET', index, unpack(fields, 1, done))
+    done = 0
+  end
+end
 for i = 4, #ARGV, 5 do
   local id, job, args, meta, route = ARGV[i], ARGV[i + 1], ARGV[i + 2], head .. ARGV[i + 3], ARGV[i + 4]
   if route == '' then
-    redis.call('HSET', index, id, redis.call('XADD', stream, '*', 'id', id, 'job', job, 'args', args, 'meta', meta))
+    fields[done + 1] = id
+    fields[done + 2] = redis.call('XADD', stream, '*', 'id', id, 'job', job, 'args', args, 'meta', meta)
+    done = done + 2
+    if done == 1000 then
+      index_done()
+    end
   else
     route_to(route, id, job, args, meta)
   end
 end
+index_done()
 redis.call('SET', call, number .. ' ', 'PX', 600000)
 return ''
