@@ -102,6 +102,7 @@ class Job:
     _options: ClassVar[Options]
     _plan: ClassVar[Plan]
     _configured: ClassVar[Configured[..., Any]]
+    _logger: ClassVar[logging.Logger]
     _arguments: ClassVar[Arguments | None] = None
     _result: ClassVar[Result | None] = None
     _local_names: ClassVar[dict[str, Any] | None] = None
@@ -145,6 +146,7 @@ class Job:
         cls._configured = Configured(cls)
         if not isinstance(cls.name, str) or not 1 <= len(cls.name) <= 200 or not cls.name.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise InvalidJob(f"{cls.__qualname__}: name must be 1 to 200 printable characters, got {cls.name!r}")
+        cls._logger = logging.getLogger(f"aiojobs_rt.job.{cls.name}")  # not once a job: it takes a lock
         try:
             cls._hooks = compile_hooks(cls)
         except ValueError as error:
@@ -260,7 +262,7 @@ class Job:
     @property
     def logger(self) -> logging.Logger:
         """A logger named after the job; its records carry the job's id, name, queue and executions."""
-        return logging.getLogger(f"aiojobs_rt.job.{self.name}")
+        return self._logger
 
     def idempotency_key(self, *by: str) -> str:
         """A text that is the same in every run of this job, and of every other job of its class with the same arguments.
@@ -313,3 +315,4 @@ class Job:
 
 Job._options = Options.of(Job)  # noqa: SLF001 - Job is no subclass of itself
 Job._configured = Configured(Job)  # noqa: SLF001 - as above
+Job._logger = logging.getLogger("aiojobs_rt.job.Job")  # noqa: SLF001 - as above

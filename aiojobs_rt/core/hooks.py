@@ -101,18 +101,26 @@ async def run_chain(chain: tuple[Hook, ...], job: Job, inner: Callable[[], Await
         Halted: a before hook raised Abort, or one around did not yield; `inner` and the after hooks were not run.
         BaseException: what a hook or `inner` raised.
     """
-    at = next((i for i, (kind, _) in enumerate(chain) if kind.startswith("around")), len(chain))
-    level, rest = chain[:at], chain[at:]
+    level: tuple[Hook, ...] = chain
+    rest: tuple[Hook, ...] = ()
+    for at, (kind, _) in enumerate(chain):
+        if kind.startswith("around"):
+            level, rest = chain[:at], chain[at:]
+            break
     for kind, name in level:
         if kind.startswith("before"):
             try:
-                await _call(job, name)
+                returned = getattr(job, name)()
+                if returned is not None and inspect.isawaitable(returned):
+                    await returned
             except Abort as error:
                 raise Halted(_halted(kind, name, error)) from None
     value = await _run_around(rest, job, inner) if rest else await inner()
     for kind, name in reversed(level):
         if kind.startswith("after"):
-            await _call(job, name)
+            returned = getattr(job, name)()
+            if returned is not None and inspect.isawaitable(returned):
+                await returned
     return value
 
 
