@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from aiojobs_rt import RedisAdapter
 from tests.support.jobs import FaultJob
-from tests.support.moments import SEED, Moment, seed, times
+from tests.support.moments import Moment, seed, times
 from tests.support.redis_server import RedisServer
 from tests.support.worker_process import Fleet
 
@@ -54,8 +55,7 @@ def moment(request: pytest.FixtureRequest) -> Moment:
     """When the fault comes: see `tests/support/moments.py`."""
     if not hasattr(request, "param"):
         return Moment()
-    print(f"{SEED}={seed()}")  # noqa: T201 - pytest shows it when the test fails
-    return Moment(request.node.nodeid)
+    return Moment(random.Random(f"{seed()} {request.node.name}"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

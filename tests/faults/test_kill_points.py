@@ -195,9 +195,9 @@ async def lives(server: RedisServer, folder: Path, points: Iterable[Point]) -> l
         async with some:
             return await Life(server, folder, point).run() is None
 
-    points = list(points)
-    killed = await asyncio.gather(*map(one, points))
-    return [point for point, dead in zip(points, killed, strict=True) if not dead]
+    async with asyncio.TaskGroup() as group:
+        deaths = {point: group.create_task(one(point)) for point in points}
+    return [point for point, death in deaths.items() if not death.result()]
 
 
 def _kind(request: bytes) -> str:

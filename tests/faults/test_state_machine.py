@@ -13,8 +13,9 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 import redis
 from hypothesis import HealthCheck, Phase, settings
@@ -23,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from aiojobs_rt.adapters.redis import scripts
 from tests.support.history import not_at_rest
+from tests.support.moments import seed
 from tests.support.raw_queue import ERROR, RawQueue
 
 if TYPE_CHECKING:
@@ -580,7 +582,12 @@ def explore(url: str, *, examples: int, steps: int, search: bool = True) -> None
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
     )
     with RawQueue(url, recent=100_000) as queue:
-        run_state_machine_as_test(cast("Any", lambda: Machine(queue)), settings=profile)
+
+        def machine() -> Machine:
+            return Machine(queue)
+
+        factory: Any = hypothesis.seed(seed())(machine) if search else machine
+        run_state_machine_as_test(factory, settings=profile)
 
 
 @pytest.fixture

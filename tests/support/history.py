@@ -156,6 +156,8 @@ def not_at_rest(client: Any, queue: str, *, prefix: str = "aiojobs", workers: in
                 found.append(f"{stream}: {group['pending']} pending")
             if group["consumers"] > workers:
                 found.append(f"{stream}: {group['consumers']} consumers")
+    if length := client.xlen(k.outgoing):
+        found.append(f"{k.outgoing}: {length} entries")
     found += [f"{key}: {size} fields" for key in (k.index, k.parked, k.cancelled) if (size := client.hlen(key))]
     found += [f"{key}: {size} due" for key in (k.scheduled, k.retries) if (size := client.zcard(key))]
     if client.zcard(k.workers) > workers:

@@ -6,7 +6,8 @@ A test takes the fixture `moment` (`tests/faults/conftest.py`) and awaits it bef
     await moment(0.3)
     victim.kill()
 
-The moments follow from a seed that is printed; `AIOJOBS_RT_TEST_SEED=N pytest -m long ...` has the same ones again.
+The moments follow from a seed that is printed, as do the chaos run and the search of the state machine; `AIOJOBS_RT_TEST_SEED=N pytest -m
+long ...` has the same ones again.
 """
 
 from __future__ import annotations
@@ -24,20 +25,22 @@ class Moment:
     """`await moment(most)` takes up to `most` seconds.
 
     Args:
-        name: what its moments follow from, beside the seed; empty: none, it returns at once.
+        chance: what its moments are taken from; None: it returns at once.
     """
 
-    def __init__(self, name: str = "") -> None:
-        self._chance = random.Random(f"{seed()} {name}") if name else None
+    def __init__(self, chance: random.Random | None = None) -> None:
+        self._chance = chance
 
     async def __call__(self, most: float) -> None:
         if self._chance is not None:
             await asyncio.sleep(self._chance.uniform(0, most))
 
 
-def seed() -> str:
-    """That of this session; the processes of pytest-xdist inherit it."""
-    return os.environ.setdefault(SEED, str(random.SystemRandom().randrange(1_000_000)))
+def seed() -> int:
+    """That of this session, printed: pytest shows it when a test fails. The processes of pytest-xdist may each have their own."""
+    found = os.environ.setdefault(SEED, str(random.SystemRandom().randrange(1_000_000)))
+    print(f"{SEED}={found}")  # noqa: T201 - as it says
+    return int(found)
 
 
 def times() -> int:

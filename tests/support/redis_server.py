@@ -77,7 +77,8 @@ class RedisServer:
 
     Args:
         binary: which program; None for the chosen one.
-        appendonly: keep an append-only file, synced each second.
+        appendonly: keep an append-only file, synced by the kernel: all that was acknowledged outlives the process. (With `everysec` Redis
+            holds its writes back for up to 2 s while an fsync takes long, and a kill loses them.)
         maxmemory: as Redis writes it ("100mb"); "0" for no limit. The policy is noeviction.
         arguments: further command-line arguments.
     """
@@ -190,6 +191,7 @@ class RedisServer:
             "dir": str(self.directory),
             "save": "",
             "appendonly": "yes" if self._appendonly else "no",
+            "appendfsync": "no",
             "maxmemory": self._maxmemory,
             "maxmemory-policy": "noeviction",
         }
