@@ -63,7 +63,7 @@ def back_to(before: tuple[int, int, int], queue: RawQueue) -> bool:
 def cut_batcher(batcher: Any, cancelling: Cancelling) -> None:
     """Its sending task is the one that is cancelled."""
     drain = batcher._drain
-    batcher._drain = lambda: cancelling.over(drain())
+    batcher._drain = lambda items: cancelling.over(drain(items))
 
 
 @asynccontextmanager
@@ -98,9 +98,13 @@ class Taken(Buffer):
 # -- enqueuer --------------------------------------------------------------------------------------
 
 
-async def enqueue(url: str, queue: RawQueue, cancelling: Cancelling, *, whole: bool) -> None:
-    one, two = (Envelope(f"q.{name}", "q", "Job", b"{}", b"}") for name in ("one", "two"))
+async def enqueue(url: str, queue: RawQueue, cancelling: Cancelling, *, whole: bool, warm: bool = False) -> None:
+    one, two, first = (Envelope(f"q.{name}", "q", "Job", b"{}", b"}") for name in ("one", "two", "first"))
     async with RedisAdapter(url) as adapter:
+        if warm:  # from the second one on, a call is begun without a task
+            await adapter.enqueue([first])
+            if not whole:
+                queue.client.script_flush()  # then one takes it over
         if whole:
             calling = asyncio.create_task(cancelling.over(adapter.enqueue([one])))
         else:
@@ -111,17 +115,21 @@ async def enqueue(url: str, queue: RawQueue, cancelling: Cancelling, *, whole: b
         assert result == [True] or isinstance(result, asyncio.CancelledError)
         assert await adapter.enqueue([two]) == [True]
     found = [fields[b"id"].decode() for _, fields in queue.client.xrange(queue.keys.stream)]
+    if warm:
+        assert found.pop(0) == first.id
     assert found in ([one.id, two.id], [two.id] if result != [True] else [])
 
 
 @MODES
-async def test_the_caller_of_an_enqueue(redis_url: str, late: bool) -> None:
-    await sweep(redis_url, partial(enqueue, whole=True), late=late, least=1)
+@pytest.mark.parametrize("warm", [False, True], ids=["first", "second"])
+async def test_the_caller_of_an_enqueue(redis_url: str, late: bool, warm: bool) -> None:
+    await sweep(redis_url, partial(enqueue, whole=True, warm=warm), late=late, least=1)
 
 
 @MODES
-async def test_the_task_that_sends_enqueues(redis_url: str, late: bool) -> None:
-    await sweep(redis_url, partial(enqueue, whole=False), late=late, least=5)
+@pytest.mark.parametrize("warm", [False, True], ids=["first", "second"])
+async def test_the_task_that_sends_enqueues(redis_url: str, late: bool, warm: bool) -> None:
+    await sweep(redis_url, partial(enqueue, whole=False, warm=warm), late=late, least=2 if warm else 5)
 
 
 # -- fetcher ---------------------------------------------------------------------------------------

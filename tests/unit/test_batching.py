@@ -11,7 +11,7 @@ import pytest
 from aiojobs_rt.adapters.redis.batching import MAX_BYTES, MAX_JOBS, Batcher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 brought_by = ContextVar("brought_by", default="nobody")
@@ -182,3 +182,127 @@ async def test_the_sender_has_nothing_of_the_context_that_brought_the_first_item
     brought_by.set("the first caller")
     await batcher.put(Item(1))
     assert seen == ["nobody"]
+
+
+# -- batches that are begun, without a task ---------------------------------------------------------
+
+
+class Begins(Line):
+    """Also takes batches without a task, and answers when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[list[int]] = []
+        self.items: list[Item] = []
+        self.takes = True
+        self._answered: Callable[[Sequence[Any] | None], None] | None = None
+        self.context = ""
+
+    def begin(self, items: list[Item], answered: Callable[[Sequence[Any] | None], None]) -> bool:
+        if not self.takes:
+            return False
+        self.begun.append([item.name for item in items])
+        self.items, self._answered = items, answered
+        return True
+
+    async def send(self, items: list[Item]) -> Sequence[Any]:
+        self.context = brought_by.get()
+        assert not self.items or items is self.items, "what was begun is sent as it is"
+        self.items = []
+        return await super().send(items)
+
+    def reply(self, *, fail: bool = False) -> None:
+        answered, self._answered = self._answered, None
+        assert answered is not None
+        if fail:
+            answered(None)
+        else:
+            items, self.items = self.items, []
+            answered([item.name * 10 for item in items])
+
+
+@pytest.fixture
+def line() -> Begins:
+    return Begins()
+
+
+@pytest.fixture
+def batcher(line: Begins) -> Batcher[Item]:
+    return Batcher(line.send, begin=line.begin)
+
+
+async def test_one_alone_is_begun_in_its_callers_own_step(line: Begins, batcher: Batcher[Item]) -> None:
+    tasks = asyncio.all_tasks()
+    for name in (1, 2):
+        future = batcher.put(Item(name))
+        assert line.begun[-1] == [name]
+        assert asyncio.all_tasks() == tasks
+        line.reply()
+        assert future.result() == name * 10
+    await batcher.aclose()
+    assert line.sent == []
+
+
+async def test_callers_that_were_answered_together_go_out_together(line: Begins, batcher: Batcher[Item]) -> None:
+    async def call(first: int) -> None:
+        for name in (first, first + 100):
+            assert await batcher.put(Item(name)) == name * 10
+
+    calls = [asyncio.create_task(call(name)) for name in range(50)]
+    await turn()
+    while line.items:
+        line.reply()
+        await turn()
+    await asyncio.gather(*calls)
+    assert line.begun == [[0], [*range(1, 50), 100], [*range(101, 150)]]
+
+
+async def test_what_fails_is_sent_by_a_task_then_the_next_is_begun(line: Begins, batcher: Batcher[Item]) -> None:
+    brought_by.set("a caller")
+    one, two = batcher.put(Item(1)), batcher.put(Item(2))
+    line.reply(fail=True)
+    assert await one == 10
+    await turn()
+    assert (line.sent, line.begun, line.context) == ([[1]], [[1], [2]], "nobody")
+    line.reply()
+    assert await two == 20
+
+
+async def test_what_fails_is_not_sent_when_nobody_waits_any_more(line: Begins, batcher: Batcher[Item]) -> None:
+    one, two = batcher.put(Item(1)), batcher.put(Item(2))
+    one.cancel()
+    line.reply(fail=True)
+    await turn()
+    assert (line.sent, line.begun) == ([], [[1], [2]])
+    line.reply()
+    assert await two == 20
+
+
+async def test_a_cancelled_caller_leaves_the_answer_to_nobody(line: Begins, batcher: Batcher[Item]) -> None:
+    one, two, three = (batcher.put(Item(name)) for name in (1, 2, 3))
+    one.cancel()
+    two.cancel()
+    line.reply()
+    await turn()
+    assert line.begun == [[1], [3]]
+    line.reply()
+    assert await three == 30
+
+
+async def test_what_can_not_be_begun_is_sent(line: Begins, batcher: Batcher[Item]) -> None:
+    line.takes = False
+    assert await asyncio.gather(*(batcher.put(Item(name)) for name in range(3))) == [0, 10, 20]
+    assert line.sent == [[0], [1, 2]]
+
+
+async def test_closing_waits_for_what_was_begun(line: Begins, batcher: Batcher[Item]) -> None:
+    await batcher.aclose()
+    future = batcher.put(Item(1))
+    closing = [asyncio.create_task(batcher.aclose()) for _ in range(2)]
+    await turn()
+    closing[0].cancel()
+    await turn()
+    assert not closing[1].done()
+    line.reply()
+    await closing[1]
+    assert future.result() == 10

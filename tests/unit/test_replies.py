@@ -12,6 +12,7 @@ from redis import exceptions
 from redis.asyncio.connection import Connection
 
 from aiojobs_rt.adapters.redis.replies import Replies
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,3 +139,52 @@ async def test_what_is_no_protocol_ends_it(replies: Replies) -> None:
     with pytest.raises(exceptions.InvalidResponse):
         await asked
     assert not replies.open
+
+
+# -- requests that are begun, and not waited for -----------------------------------------------------
+
+
+async def test_what_was_begun_is_answered_when_the_reply_arrives(replies: Replies) -> None:
+    answers: list[Any] = []
+    for number in (b"1", b"2"):
+        assert replies.free
+        replies.begin(b"PING", 1, answers.append, timeout=5)
+        assert not replies.free
+        replies.data_received(b":%b\r\n" % number)
+    assert answers == [[1], [2]]
+    assert replies.free
+
+
+async def test_what_was_begun_learns_why_there_is_no_answer(replies: Replies) -> None:
+    answers: list[Any] = []
+    replies.begin(b"PING", 1, answers.append, timeout=5)
+    replies.connection_lost(OSError("reset"))
+    assert [str(answer) for answer in answers] == ["Connection closed by server. reset"]
+    assert not replies.free
+
+
+async def test_one_timer_serves_requests_of_any_timeout(replies: Replies) -> None:
+    answers: list[Any] = []
+    for patience in (5, math.inf, 60):
+        replies.begin(b"PING", 1, answers.append, timeout=patience)
+        replies.data_received(b":1\r\n")
+    replies.begin(b"PING", 1, answers.append, timeout=0.005)  # shorter than what the timer stands at
+    replies.data_received(b":2\r\n")
+    replies.begin(b"PING", 1, answers.append, timeout=0.02)  # longer: it rings too early, and goes on
+    began = asyncio.get_running_loop().time()
+    await wait_until(lambda: len(answers) == 5, interval=0.001)
+    assert asyncio.get_running_loop().time() - began > 0.01
+    assert answers[:4] == [[1], [1], [1], [2]]
+    assert isinstance(answers[4], TimeoutError)
+    assert not replies.open
+
+
+async def test_who_waits_for_a_free_connection_is_the_next(replies: Replies, transport: Transport) -> None:
+    replies.begin(b"ONE", 1, lambda _: None, timeout=5)
+    waiting = asyncio.create_task(replies.unoccupied())
+    await asyncio.sleep(0)
+    replies.data_received(b":1\r\n")
+    assert not replies.free
+    await waiting
+    assert replies.free
+    assert transport.written == [b"ONE"]

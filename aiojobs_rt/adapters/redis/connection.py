@@ -160,6 +160,11 @@ class Wire:
         """Whether there is a connection at the moment."""
         return self._replies is not None and self._replies.open
 
+    @property
+    def display(self) -> str:
+        """Where it leads, for people."""
+        return self._endpoint.display
+
     async def call(
         self,
         *command: Argument,
@@ -218,6 +223,11 @@ class Wire:
             raise _classify(reply)
         return reply
 
+    def free(self) -> Replies | None:
+        """The connection, if it is there and nobody uses it: for a request that is begun, and not waited for here."""
+        replies = self._replies
+        return replies if replies is not None and replies.free and not self._lock.locked() else None
+
     async def close(self) -> None:
         """Close the connection. A later call makes a new one."""
         connection, self._connection, self._replies = self._connection, None, None
@@ -246,6 +256,8 @@ class Wire:
     ) -> list[Any]:
         async with self._lock:
             replies = self._replies
+            if replies is not None:
+                await replies.unoccupied()
             if replies is None or not replies.open:  # a restarted Redis is noticed without a failed call
                 await self.close()
                 self._connection = await self._endpoint.connect(self._name, timeout=timeout)

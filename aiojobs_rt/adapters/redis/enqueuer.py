@@ -1,8 +1,8 @@
 """The enqueuer: what concurrent callers of `perform_later` bring goes out in one round trip.
 
 1. A caller puts its envelopes into the batcher of their queue and waits for the answer.
-2. The batcher's own task sends one numbered call at a time; what arrives meanwhile waits for the next one.
-3. A call without an answer is sent again, under the same number, until it is answered or the time is up. (G4)
+2. One numbered call at a time is sent, at once where the connection is there; what arrives meanwhile waits for the next one.
+3. A call without an answer is sent again, by a task, under the same number, until it is answered or the time is up. (G4)
 
 A caller that is cancelled only stops waiting. (G5)
 """
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from redis import exceptions
 
 from aiojobs_rt.adapters.redis.batching import Batcher
-from aiojobs_rt.adapters.redis.connection import CALL_TIMEOUT, Away, raise_error
+from aiojobs_rt.adapters.redis.connection import CALL_TIMEOUT, Away, pack, raise_error
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
@@ -29,7 +29,7 @@ from aiojobs_rt.core.message import ENCRYPTED_VERSION
 from aiojobs_rt.errors import ConfigurationError, EnqueueError, QueueFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aiojobs_rt.adapters.base import Envelope
     from aiojobs_rt.adapters.redis.connection import Argument
@@ -40,6 +40,7 @@ logger = logging.getLogger("aiojobs_rt.enqueuer")
 WIRES = 4
 CALL_KEPT_MS = 600_000
 _OVERHEAD = 120
+DONE = [b""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,21 @@ class _Parcel:
         self.answered: asyncio.Future[list[bool]] | None = None
 
 
+@dataclass(slots=True)
+class _Begun:
+    """A call that was sent without a task; if that failed, one sends it again.
+
+    Attributes:
+        error: why it has no answer, if Redis may be away.
+    """
+
+    parcels: list[_Parcel]
+    arguments: list[Argument]
+    at: float
+    answered: Callable[[list[list[bool]] | None], None]
+    error: Away | None = None
+
+
 class _Queue:
     """One queue's calls, numbered."""
 
@@ -154,7 +170,37 @@ class _Queue:
         self._registry = wires.of(self._queues_key)
         self._number = 0
         self._registered = False
-        self.batcher: Batcher[_Parcel] = Batcher(self._send)
+        self._begun: _Begun | None = None
+        self._head = ("EVALSHA", script("enqueue").sha, len(self._keys), *self._keys)
+        self.batcher: Batcher[_Parcel] = Batcher(self._send, begin=self._begin)
+
+    def _begin(self, parcels: list[_Parcel], answered: Callable[[list[list[bool]] | None], None]) -> bool:
+        """Send a call, if all is as it mostly is."""
+        if not self._registered or self._replication is not None or (replies := self._wire.free()) is None:
+            return False
+        arguments = self._next_call(parcels)
+        self._begun = _Begun(parcels, arguments, time.monotonic(), answered)
+        try:
+            packed = pack((*self._head, *arguments))
+        except (TypeError, ValueError):
+            return False  # `_send` raises it to the callers
+        replies.begin(packed, 1, self._note_answer, timeout=min(self._timeout, CALL_TIMEOUT))
+        return True
+
+    def _note_answer(self, answer: list[Any] | Exception) -> None:
+        """What has come of the call that was begun."""
+        begun = self._begun
+        assert begun is not None  # noqa: S101 - else nobody calls
+        if answer == DONE:
+            self._begun = None
+            self._log(begun.parcels)
+            begun.answered([[True] * parcel.jobs for parcel in begun.parcels])
+            return
+        if isinstance(answer, Exception):
+            silent = isinstance(answer, TimeoutError)
+            text = f"no answer within {min(self._timeout, CALL_TIMEOUT):g} s" if silent else str(answer)
+            begun.error = Away(f"{self._wire.display}: {text}", silent=silent)
+        begun.answered(None)
 
     async def _send(self, parcels: list[_Parcel]) -> list[list[bool] | EnqueueError]:
         try:
@@ -172,26 +218,40 @@ class _Queue:
         return answers
 
     async def _send_together(self, parcels: list[_Parcel]) -> list[list[bool]]:
+        begun, self._begun = self._begun, None
+        if begun is not None and begun.parcels is parcels:
+            await self._call(begun.arguments, began=begun.at, error=begun.error)
+        else:
+            await self._call(self._next_call(parcels), began=time.monotonic())
+        self._log(parcels)
+        return [[True] * parcel.jobs for parcel in parcels]
+
+    def _next_call(self, parcels: list[_Parcel]) -> list[Argument]:
         self._number += 1
         arguments: list[Argument] = [self._number, self._channel, self._queue]
         for parcel in parcels:
             for e in parcel.envelopes:
                 arguments += (e.id, e.job, e.args, e.meta, route_of(e) if e.priority or e.delay_ms or e.due_ms else "")
-        await self._call(arguments)
+        return arguments
+
+    def _log(self, parcels: list[_Parcel]) -> None:
         if logger.isEnabledFor(logging.DEBUG):
             for parcel in parcels:
                 for e in parcel.envelopes:
                     logger.debug("job %s (%s) is enqueued", e.id, e.job, extra=about(e.id, e.job, e.queue))
-        return [[True] * parcel.jobs for parcel in parcels]
 
-    async def _call(self, arguments: list[Argument]) -> None:
-        deadline = time.monotonic() + self._timeout
+    async def _call(self, arguments: list[Argument], *, began: float, error: Away | None = None) -> None:
+        """Send a call until it is answered; `error`: why it is not, since it was first sent."""
+        deadline = began + self._timeout
         pause = 0.02
         sent = False
         said: Away | None = None
         while True:
             left = deadline - time.monotonic()
             try:
+                if error is not None:
+                    failed, error = error, None
+                    raise failed
                 patience = max(0.05, min(left, CALL_TIMEOUT))
                 if not self._registered:
                     (added,) = await self._registry.call_many(
@@ -203,19 +263,19 @@ class _Queue:
                 else:
                     await self._run_replicated(self._replication, arguments, patience, again=sent)
                 return
-            except Away as error:
-                sent = sent or (error.sent and self._registered)
-                said = error if said is None or not error.silent else said  # a last, short try has less to say
+            except Away as away:
+                sent = sent or (away.sent and self._registered)
+                said = away if said is None or not away.silent else said  # a last, short try has less to say
                 if time.monotonic() + pause >= deadline:
                     fate = "whether the job was enqueued is not known" if sent else "the job was not enqueued"
                     raise EnqueueError(
                         f"queue {self._queue}: {said}; {fate}. "
                         f"Tried for {self._timeout:g} s (AIOJOBS_RT_ENQUEUE_TIMEOUT)"
                     ) from None
-            except ConfigurationError as error:
-                raise EnqueueError(f"queue {self._queue}: {error}") from None
-            except exceptions.ResponseError as error:
-                if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in str(error):
+            except ConfigurationError as wrong:
+                raise EnqueueError(f"queue {self._queue}: {wrong}") from None
+            except exceptions.ResponseError as refused:
+                if isinstance(refused, exceptions.OutOfMemoryError) or "OOM command not allowed" in str(refused):
                     raise QueueFullError(
                         f"queue {self._queue}: Redis is at its maxmemory; nothing was enqueued"
                     ) from None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import Connection
 
 CLOSED = "Connection closed by server."
+CLOCK_STEP = 0.002
+"""Event loops round to milliseconds."""
 _NOT_YET = object()
 
 
@@ -32,7 +36,10 @@ class Replies(asyncio.Protocol):
         open: whether neither side has hung up, as far as is known here.
     """
 
-    __slots__ = ("_at_once", "_count", "_loop", "_reader", "_received", "_transport", "_waiting", "open")
+    __slots__ = (
+        "_alarm", "_alarm_at", "_answered", "_context", "_count", "_deadline", "_loop", "_reader", "_received", "_transport",
+        "_unoccupied", "open",
+    )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
         self._loop = asyncio.get_running_loop()
@@ -43,12 +50,46 @@ class Replies(asyncio.Protocol):
             protocolError=exceptions.InvalidResponse, replyError=parser.parse_error, notEnoughData=_NOT_YET
         )
         self._transport: asyncio.WriteTransport = writer.transport
-        self._waiting: asyncio.Future[list[Any]] | None = None
+        self._answered: Callable[[list[Any] | Exception], object] | None = None
         self._received: list[Any] = []
         self._count = 0
-        self._at_once: Callable[[Any], None] | None = None
+        self._unoccupied: asyncio.Future[None] | None = None
+        self._context = Context()
+        self._deadline = self._alarm_at = math.inf
+        self._alarm: asyncio.TimerHandle | None = None
         self.open = not stream.at_eof()
         self._transport.set_protocol(self)
+
+    @property
+    def free(self) -> bool:
+        """Whether a request may be begun: the connection is open, none is under way, and nobody waits for that."""
+        return self.open and self._answered is None and self._unoccupied is None
+
+    def begin(
+        self, packed: bytes, count: int, answered: Callable[[list[Any] | Exception], object], *, timeout: float
+    ) -> None:
+        """Send a request, without waiting; only while the connection is free.
+
+        Args:
+            packed: the request.
+            count: how many replies it gets.
+            answered: called once, in the moment in which the last of them arrives, with all of them, error replies among them; or with why
+                they have not come: what `to` would raise. It raises nothing.
+            timeout: seconds; infinite: none.
+        """
+        self._answered = answered
+        self._received, self._count = [], count
+        self._watch(timeout)
+        self._transport.write(packed)
+
+    async def unoccupied(self) -> None:
+        """Wait until what was begun is answered, or has failed; nothing else is begun meanwhile. For one task at a time."""
+        while self._answered is not None:
+            self._unoccupied = self._loop.create_future()
+            try:
+                await self._unoccupied
+            finally:
+                self._unoccupied = None
 
     async def to(
         self,
@@ -73,34 +114,27 @@ class Replies(asyncio.Protocol):
         if not self.open:
             raise exceptions.ConnectionError(CLOSED)
         waiting: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._waiting = waiting
-        self._received, self._count, self._at_once = [], count, at_once
-        self._transport.write(packed)
-        timer = None if timeout == math.inf else self._loop.call_later(timeout, self._fail, TimeoutError())
+        self.begin(packed, count, partial(_resolve, waiting, at_once), timeout=timeout)
         try:
             return await waiting
         finally:
-            self._waiting = self._at_once = None
-            if timer is not None:
-                timer.cancel()
+            self._answered = None
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come; give it to the request once it is all there."""
-        received, waiting = self._received, self._waiting
+        received = self._received
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not _NOT_YET:
-                if waiting is None or len(received) == self._count:
+                if self._answered is None or len(received) == self._count:
                     raise exceptions.InvalidResponse("a reply that nobody has asked for")  # noqa: TRY301 - as one of the parser's
                 received.append(reply)
-            if waiting is None or waiting.done() or len(received) < self._count:
+            if self._answered is None or len(received) < self._count:
                 return
-            if self._at_once is not None and not isinstance(received[-1], Exception):
-                self._at_once(received[-1])
         except Exception as error:  # noqa: BLE001 - it belongs to the one who waits
             self._fail(error)
             return
-        waiting.set_result(received)
+        self._answer(received)
 
     def eof_received(self) -> None:
         """The other side has hung up."""
@@ -108,9 +142,55 @@ class Replies(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._fail(exceptions.ConnectionError(f"{CLOSED} {exc}" if exc else CLOSED))
+
+    def _answer(self, answer: list[Any] | Exception) -> None:
+        answered, self._answered = self._answered, None
+        if self._unoccupied is not None and not self._unoccupied.done():
+            self._unoccupied.set_result(None)
+        if answered is not None:
+            answered(answer)
 
     def _fail(self, error: Exception) -> None:
         self.open = False
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(error)
+        self._answer(error)
+
+    def _watch(self, timeout: float) -> None:
+        """Have the request fail after `timeout` seconds. One timer serves all requests: where it stands at an earlier time, it stays there."""
+        self._deadline = self._loop.time() + timeout
+        if self._deadline < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        self._alarm_at = self._deadline
+        self._alarm = self._loop.call_at(self._deadline, self._ring, context=self._context)
+
+    def _ring(self) -> None:
+        self._alarm, self._alarm_at = None, math.inf
+        if self._answered is None or self._deadline == math.inf:
+            return
+        if self._deadline - self._loop.time() > CLOCK_STEP:
+            self._set_alarm()
+        else:
+            self._fail(TimeoutError())
+
+
+def _resolve(
+    waiting: asyncio.Future[list[Any]], at_once: Callable[[Any], None] | None, answer: list[Any] | Exception
+) -> None:
+    if waiting.done():  # it was cancelled
+        return
+    if isinstance(answer, Exception):
+        waiting.set_exception(answer)
+        return
+    if at_once is not None and not isinstance(answer[-1], Exception):
+        try:
+            at_once(answer[-1])
+        except Exception as error:  # noqa: BLE001 - it belongs to the one who waits
+            waiting.set_exception(error)
+            return
+    waiting.set_result(answer)

@@ -6,7 +6,7 @@ In a cluster it is a `ClusterWire`, which goes to the node that holds the queue'
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from redis import exceptions
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.adapters.redis.connection import Argument
     from aiojobs_rt.adapters.redis.endpoint import Endpoint
+    from aiojobs_rt.adapters.redis.replies import Replies
     from aiojobs_rt.adapters.redis.scripts import Script
     from aiojobs_rt.adapters.redis.topology import Address
 
@@ -145,6 +146,11 @@ class ClusterWire(Wire):
                 break
             left = wrong
         raise Away(f"{self._cluster.display}: the slot of {self._key} is on its way to another node")
+
+    def free(self) -> Replies | None:
+        """See `Wire.free`: the connection to the node that holds the slot, as far as is known."""
+        wire = self._nodes.get(cast("Address", self._cluster.place(self._key)))
+        return None if wire is None else wire.free()
 
     async def close(self) -> None:
         """See `Wire.close`."""
