@@ -63,7 +63,11 @@ def back_to(before: tuple[int, int, int], queue: RawQueue) -> bool:
 def cut_batcher(batcher: Any, cancelling: Cancelling) -> None:
     """Its sending task is the one that is cancelled."""
     drain = batcher._drain
-    batcher._drain = lambda items: cancelling.over(drain(items))
+
+    def cut(items: list[Any]) -> Any:
+        return cancelling.over(drain(items))
+
+    batcher._drain = cut
 
 
 @asynccontextmanager

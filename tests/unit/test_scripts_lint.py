@@ -110,7 +110,8 @@ def test_the_header_says_it_all(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
 def test_key_types_are_checked_before_the_first_write(path: Path) -> None:
-    """Functions write when they are called: their bodies do not count, but includes that write at once would."""
+    """Functions write when they are called: their bodies do not count, but includes that write at once would. One that is called before
+    tries its writes and takes them back."""
     if path.stem in READ_ONLY:
         assert not WRITE.search(code(path))
         return
@@ -120,6 +121,10 @@ def test_key_types_are_checked_before_the_first_write(path: Path) -> None:
         match.start()
         for match in re.finditer(r"\b(push|later|bury|note_error|remember\w*|trim_dead|add_counts)\(", text)
     ]
+    for tries in re.findall(r"^local function try_\w+\(.*?^end$", code(path), flags=re.DOTALL | re.MULTILINE):
+        first = WRITE.search(tries)
+        assert first is not None
+        assert first[0].startswith("redis.pcall(")
     guard = text.find("guard(")
     assert 0 <= guard < min(writes), f"{path.name} writes before it has checked its keys"
 

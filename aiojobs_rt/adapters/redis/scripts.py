@@ -22,7 +22,8 @@ Redis refuses a script at maxmemory only at its first write, so what must go on 
 | pause | HDEL | done |
 | beat, look, survey, page, inspect | none | done |
 
-Keys are checked for their type before the first write, because a script is atomic but never rolled back. Keys of lanes, results and
+Keys are checked for their type before the first write, because a script is atomic but never rolled back; enqueue tries its writes where it has
+one job for the main lane, and takes back what it has written. Keys of lanes, results and
 error histories are made from a declared key of the same hash tag. PUBLISH comes after writes and may be refused (a user without the channels):
 it is called by `pcall`, as who listens also looks for itself.
 """
