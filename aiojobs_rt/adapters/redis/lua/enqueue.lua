@@ -19,8 +19,9 @@ local function try_one(id, job, args, tail)
   local indexed = redis.pcall('HSET', index, id, entry)
   if type(indexed) == 'table' then
     redis.call('XDEL', stream, entry)
-    if redis.call('XLEN', stream) == 0 and #redis.call('XINFO', 'GROUPS', stream) == 0 then
-      redis.call('DEL', stream)
+    local groups = redis.pcall('XINFO', 'GROUPS', stream)
+    if not groups.err and #groups == 0 and redis.call('XLEN', stream) == 0 then
+      redis.pcall('DEL', stream)
     end
     return indexed
   end

@@ -17,12 +17,11 @@ local number, channel, queue, recent_cap = tonumber(ARGV[1]), ARGV[2], ARGV[3], 
 local dead_jobs, dead_age, kinds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 --@include numbered
 --@include guard
-local wrong = guard(stream, 'stream') or guard(index, 'hash') or guard(recent, 'stream') or guard(stats, 'hash') or guard(retries, 'zset')
-  or guard(parked, 'hash') or guard(dead, 'zset') or guard(cancelled, 'hash') or guard(lanes, 'zset') or guard(outgoing, 'stream')
-  or guard(scheduled, 'zset')
+local wrong = guard(index, 'hash') or guard(recent, 'stream')
 if wrong then
   return wrong
 end
+local marks = redis.call('HLEN', cancelled) > 0
 --@include clock
 --@include lane
 --@include later
@@ -30,18 +29,27 @@ end
 --@include ending
 --@include dead
 local kind_key, kind_lane, kind_job, kind_verb, kind_plain = {}, {}, {}, {}, {}
+local ends = {succeeded = true, kept = true, discarded = true, cancelled = true}
+local only_ends = true
 local at = 8
 for k = 1, kinds do
   kind_lane[k], kind_job[k], kind_verb[k] = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   kind_key[k] = lane_key(ARGV[at])
   kind_plain[k] = kind_verb[k] == 'succeeded' and kind_job[k] .. ':succeeded'
+  only_ends = only_ends and ends[kind_verb[k]]
   at = at + 3
   wrong = guard(kind_key[k], 'stream')
   if wrong then
     return wrong
   end
 end
-local marks = redis.call('HLEN', cancelled) > 0
+if not only_ends then
+  wrong = guard(stream, 'stream') or guard(retries, 'zset') or guard(parked, 'hash') or guard(dead, 'zset') or guard(lanes, 'zset')
+    or guard(outgoing, 'stream') or guard(scheduled, 'zset')
+  if wrong then
+    return wrong
+  end
+end
 local buried = false
 local answers, n, lost = {}, 0, false
 

@@ -16,20 +16,19 @@ local function remember_ended(id, job, verb, by)
   remember('[' .. quoted(id) .. ',' .. quoted(job) .. ',"' .. verb .. '",0,' .. ms(now) .. ',0,' .. quoted(by) .. ']')
   count(job, verb)
 end
--- Counters are kept in all, and per day and job class for 60 days.
+-- Counters are kept in all, and per day and job class for 60 days, from when a day's counter is new.
 local function add_counts()
   local day = stats .. ':' .. ms(math.floor(now / 86400000))
-  local totals, any = {}, false
+  local totals, new = {}, false
   for key, amount in pairs(counts) do
     local verb = string.match(key, '[a-z]+$')
     totals[verb] = (totals[verb] or 0) + amount
-    redis.pcall('HINCRBY', day, key, amount)
-    any = true
+    new = redis.pcall('HINCRBY', day, key, amount) == amount or new
   end
   for verb, amount in pairs(totals) do
     redis.pcall('HINCRBY', stats, verb, amount)
   end
-  if any then
+  if new then
     redis.call('PEXPIRE', day, 5184000000)
   end
 end
