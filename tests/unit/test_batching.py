@@ -295,6 +295,18 @@ async def test_what_can_not_be_begun_is_sent(line: Begins, batcher: Batcher[Item
     assert line.sent == [[0], [1, 2]]
 
 
+async def test_what_fails_while_it_is_begun_is_sent(line: Begins) -> None:
+    def begin(items: list[Item], answered: Callable[[Sequence[Any] | None], None]) -> bool:
+        line.begin(items, answered)
+        line.reply(fail=True)
+        return True
+
+    batcher = Batcher[Item](line.send, begin=begin)
+    assert await batcher.put(Item(1)) == 10
+    assert (line.begun, line.sent) == ([[1]], [[1]])
+    await batcher.aclose()
+
+
 async def test_closing_waits_for_what_was_begun(line: Begins, batcher: Batcher[Item]) -> None:
     await batcher.aclose()
     future = batcher.put(Item(1))

@@ -6,6 +6,7 @@ import asyncio
 import math
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import Mock
 
 import pytest
 from redis import exceptions
@@ -161,6 +162,17 @@ async def test_what_was_begun_learns_why_there_is_no_answer(replies: Replies) ->
     replies.connection_lost(OSError("reset"))
     assert [str(answer) for answer in answers] == ["Connection closed by server. reset"]
     assert not replies.free
+
+
+async def test_a_socket_that_is_closed_already_is_a_broken_connection(replies: Replies, transport: Transport) -> None:
+    transport.write = Mock(side_effect=RuntimeError("the handler is closed"))  # type: ignore[method-assign]
+    answers: list[Any] = []
+    replies.begin(b"PING", 1, answers.append, timeout=5)
+    assert [type(answer) for answer in answers] == [exceptions.ConnectionError]
+    assert not replies.free
+    replies.open = True
+    with pytest.raises(exceptions.ConnectionError, match="the handler is closed"):
+        await replies.to(b"PING", 1, timeout=5)
 
 
 async def test_one_timer_serves_requests_of_any_timeout(replies: Replies) -> None:

@@ -74,13 +74,16 @@ class Replies(asyncio.Protocol):
             packed: the request.
             count: how many replies it gets.
             answered: called once, in the moment in which the last of them arrives, with all of them, error replies among them; or with why
-                they have not come: what `to` would raise. It raises nothing.
+                they have not come: what `to` would raise, before this returns where the connection is closed already. It raises nothing.
             timeout: seconds; infinite: none.
         """
         self._answered = answered
         self._received, self._count = [], count
         self._watch(timeout)
-        self._transport.write(packed)
+        try:
+            self._transport.write(packed)
+        except (OSError, RuntimeError) as error:  # uvloop's, between an error of the socket and `connection_lost`
+            self._fail(exceptions.ConnectionError(f"{CLOSED} {error}"))
 
     async def unoccupied(self) -> None:
         """Wait until what was begun is answered, or has failed; nothing else is begun meanwhile. For one task at a time."""
