@@ -272,7 +272,7 @@ async def test_after_a_lost_lease_the_queues_are_waited_for_at_the_same_time(cli
             await wait_until(lambda: fetcher.blocked_on == {"default", "other"})
             ran.clear()
             await Either.set(queue=queue).perform_later()
-            await wait_until(lambda queue=queue: ran == [queue], timeout=1)  # type: ignore[misc] # a lambda's default
+            await wait_until(lambda queue=queue: ran == [queue])  # type: ignore[misc] # a lambda's default
         assert connections() == 2
         worker._leases.note_lost(first, first.consumer, forgotten=False)
         await wait_until(lambda: first.registered)
@@ -359,7 +359,7 @@ async def test_the_end_of_a_suspect_ends_the_blocking_read(client: Any) -> None:
         assert client.info("commandstats").get("cmdstat_xreadgroup", {"calls": 0})["calls"] <= 2
         may_end.set()
         await wait_until(lambda: len(starts) == 2)
-        assert starts[1] - ends[0] < 0.5
+        assert starts[1] - ends[0] < 1.2, "it was read when the blocking read had run out"
 
 
 async def test_suspects_that_come_to_a_waiting_worker_run_one_at_a_time(client: Any) -> None:
