@@ -84,7 +84,7 @@ class Life:
 
     def __init__(self, server: RedisServer, folder: Path, point: Point | None) -> None:
         self.point = point
-        self.name = str(point) if point else "unharmed"
+        self.name = f"aiojobs:{point or 'unharmed'}"  # what the users of docs/security.md may touch
         self._url = server.url
         self._port = server.port
         self._ledger = Ledger(folder / self.name)
