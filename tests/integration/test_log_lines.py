@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import defaultdict
 from contextlib import asynccontextmanager
@@ -12,13 +13,14 @@ import anyio
 import pytest
 
 from aiojobs_rt import Discard, Job, RedisAdapter, Worker, perform_all_later, retry_on
+from aiojobs_rt.cli.logs import JsonLines, Lines
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.context import JobContextFilter
 from tests.support.outcomes import becomes
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
 
 class LoggingJob(Job):
@@ -65,9 +67,9 @@ def kept() -> Iterator[Kept]:
 
 
 @asynccontextmanager
-async def working(concurrency: int = 10) -> AsyncGenerator[None]:
+async def working(concurrency: int = 10, queues: Sequence[str] | None = None) -> AsyncGenerator[None]:
     carrier: Any = LoggingJob.adapter
-    worker = Worker(adapter=carrier, concurrency=concurrency, lease=5.0, shutdown_timeout=1)
+    worker = Worker(queues=queues, adapter=carrier, concurrency=concurrency, lease=5.0, shutdown_timeout=1)
     async with anyio.create_task_group() as group:
         await group.start(worker.run)
         yield
@@ -185,6 +187,32 @@ async def test_the_lines_that_one_job_leaves_share_its_id(kept: Kept) -> None:
     assert kept.texts(unwanted.id) == [*begin, ("INFO", "is discarded: not any more")]
     assert kept.texts(waits.id) == [*begin, ("INFO", "is cancelled")]
     assert [level for level, _ in kept.texts(dies.id)] == ["DEBUG", "DEBUG", "ERROR"]
+
+
+@pytest.mark.acceptance(43)
+async def test_one_job_is_followed_by_its_id_and_one_queue_by_its_name(kept: Kept) -> None:
+    """As the documents say: grep over lines of text, a filter over lines of JSON."""
+
+    class Speaks(LoggingJob):
+        async def perform(self, word: str) -> None:
+            self.logger.info("the word is %s", word)
+            logging.getLogger("aiojobs_rt.elsewhere").warning("a library has a word too: %s", word)
+
+    words = [Speaks.bind("tea"), Speaks.set(queue="other").bind("cake"), Speaks.bind("salt")]
+    handles = await perform_all_later(words)
+    async with working(queues=("default", "other")):
+        for handle in handles:
+            await becomes("succeeded", handle)
+    text = [line for record in kept.records for line in Lines().format(record).splitlines()]
+    lines = [json.loads(JsonLines().format(record)) for record in kept.records]
+    followed = [line.rpartition(": ")[2] for line in text if handles[1].id in line]
+    assert followed == [
+        f"job {handles[1].id} (Speaks) is enqueued", f"job {handles[1].id} (Speaks) starts", "the word is cake", "cake",
+        f"job {handles[1].id} (Speaks) has succeeded",
+    ]  # fmt: skip
+    assert len([line for line in lines if line.get("job_id") == handles[1].id]) == len(followed)
+    assert {line["job_id"] for line in lines if line.get("queue") == "other"} == {handles[1].id}
+    assert {line["job_id"] for line in lines if line.get("queue") == "default"} == {handles[0].id, handles[2].id}
 
 
 @pytest.mark.acceptance(44)
