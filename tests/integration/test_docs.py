@@ -249,6 +249,8 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
         if field == "redis_url"
         else f"{value:g}"
         if isinstance(value, float)
+        else str(value).lower()
+        if isinstance(value, bool)
         else ("" if value == {} else str(value))
         for field, value in settings.model_dump().items()
     }

@@ -213,6 +213,15 @@ async def test_a_worker_without_the_key_leaves_it_and_one_with_it_runs_it(
         await handle.result(timeout=1)
 
 
+async def test_older_workers_are_told_by_the_version(client: Any) -> None:
+    await Gives.perform_later(CARD)
+    await perform_all_later([Gives.set(priority=3).bind(CARD), Gives.set(wait=60).bind(CARD)])
+    metas = [fields[b"meta"] for lane in ("", ":p3") for _, fields in client.xrange(KEYS.stream + lane)]
+    assert [meta[:12] for meta in metas] == [b'{"v":2,"at":'] * 2
+    (parked,) = client.hvals(KEYS.parked)
+    assert b'{"v":2,"at":' in parked
+
+
 async def test_keys_rotate_while_jobs_wait() -> None:
     before = [await Gives.perform_later(CARD), await Gives.set(wait=0.05).perform_later(CARD)]
     use_cipher(AesGcmCipher([NEW, OLD]))

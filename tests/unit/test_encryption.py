@@ -50,15 +50,15 @@ class Sent:
     def __init__(self, encrypted: bool | None = True) -> None:
         carried = self.carried = RecordingAdapter()
 
-        class Charge(Job):
+        class ChargesCard(Job):
             adapter = carried
 
             async def perform(self, card: str) -> str:
                 return card
 
-        Charge.encrypted = encrypted
-        Charge._options = replace(Charge._options, encrypted=encrypted)
-        self.job = Charge
+        ChargesCard.encrypted = encrypted
+        ChargesCard._options = replace(ChargesCard._options, encrypted=encrypted)
+        self.job = ChargesCard
 
     async def envelope(self, **options: Any) -> Envelope:
         await self.job.set(**options).perform_later(CARD)
@@ -148,7 +148,7 @@ async def test_without_a_key_nothing_is_sent() -> None:
         lambda: perform_all_later([sent.job.bind(CARD)]),
     ):
         with pytest.raises(
-            ConfigurationError, match="Charge are to be encrypted, and this process has no key: set AIOJOBS"
+            ConfigurationError, match="ChargesCard are to be encrypted, and this process has no key: set AIOJOBS"
         ):
             await enqueue()
     with pytest.raises(ConfigurationError):

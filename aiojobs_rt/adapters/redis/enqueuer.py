@@ -231,7 +231,8 @@ class _Queue:
         arguments: list[Argument] = [self._number, self._channel, self._queue]
         for parcel in parcels:
             for e in parcel.envelopes:
-                arguments += (e.id, e.job, e.args, e.meta, route_of(e) if e.priority or e.delay_ms or e.due_ms else "")
+                routed = e.priority or e.delay_ms or e.due_ms or e.encrypted
+                arguments += (e.id, e.job, e.args, e.meta, route_of(e) if routed else "")
         return arguments
 
     def _log(self, parcels: list[_Parcel]) -> None:
