@@ -77,6 +77,7 @@ class Jobs:
             AssertionError: none matches, or not `count`; lists the jobs of the class and what differs.
             InvalidArguments: perform can't be called with `args` and `kwargs`.
         """
+        __tracebackhide__ = True
         wanted = _Wanted(job, args, kwargs, at=self._instant(at), queue=queue, priority=priority)
         return _assert_found(self.enqueued, wanted, count, what="enqueued", beside=self.performed)
 
@@ -101,6 +102,7 @@ class Jobs:
             outcome: what its run came to; None: anything. Shows the traceback of a run that failed.
             count: so many runs match; None: at least one.
         """
+        __tracebackhide__ = True
         wanted = _Wanted(job, args, kwargs, queue=queue, outcome=outcome)
         return _assert_found(self.performed, wanted, count, what="performed", beside=self.enqueued)
 
@@ -110,6 +112,7 @@ class Jobs:
         Raises:
             AssertionError: lists those that do.
         """
+        __tracebackhide__ = True
         found = [one for one in self.enqueued if job is None or _is(one, job)]
         if found:
             kind = "jobs" if job is None else f"{job.__name__} jobs"
@@ -263,6 +266,7 @@ _NOTHING = _Nothing()
 def _assert_found(
     jobs: Sequence[Recorded], wanted: _Wanted, count: int | None, *, what: str, beside: Sequence[RecordedJob]
 ) -> Recorded:
+    __tracebackhide__ = True
     near = [(one, wanted.differences(one)) for one in jobs if _is(one, wanted.job)]
     matching = [one for one, differ in near if not differ]
     if matching and count in (None, len(matching)):

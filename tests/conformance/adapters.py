@@ -37,14 +37,12 @@ class Bed:
     Attributes:
         kind: which.
         runs_at_once: jobs run while they are enqueued.
-        waits: jobs that are enqueued stay where they are until `settle`.
     """
 
     def __init__(self, kind: Kind, adapter: Adapter) -> None:
         self.kind = kind
         self.adapter = adapter
         self.runs_at_once = kind == "inline"
-        self.waits = kind in ("redis", "test")
         self._worker: Worker | None = None
         self._working: asyncio.Task[None] | None = None
 

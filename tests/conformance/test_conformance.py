@@ -185,14 +185,14 @@ async def test_lower_priorities_run_first(on: Bed) -> None:
     assert log == (["5", "0", "-5"] if on.runs_at_once else ["-5", "0", "5"])  # inline: nothing waits to be ordered
 
 
-async def test_a_job_that_waits_is_queued(on: Bed) -> None:
-    if not on.waits:
-        pytest.skip("its jobs run by themselves, at once")
+async def test_a_job_that_waits_is_queued(on: Bed, admin: Administers) -> None:
+    await admin.pause("default")
     handle = await Note.perform_later("a")
     assert await handle.status() == "queued"
     assert await handle.cancel()
     assert await handle.status() == "cancelled"
     assert not await handle.cancel()
+    await admin.resume("default")
     await on.reaches(await Note.perform_later("b"), "succeeded")
     assert log == ["b"]
 
@@ -254,10 +254,9 @@ async def test_an_encrypted_job_runs_and_runs_again(on: Bed, admin: Administers)
     shown = await admin.job(handle.id)
     assert shown is not None
     assert (shown.encrypted, shown.result) == (True, b"[encrypted]")
-    if on.waits:
-        waiting = await admin.job((await Sealed.set(wait=60).perform_later("hunter2")).id)
-        assert waiting is not None
-        assert (waiting.encrypted, waiting.args) == (True, b"[encrypted]")
+    waiting = await admin.job((await Sealed.set(wait=60).perform_later("hunter2")).id)
+    assert waiting is not None
+    assert (waiting.encrypted, waiting.args) == (True, b"[encrypted]")
     use_cipher(None)
 
 
@@ -316,11 +315,13 @@ async def test_a_timeout_is_a_failure(on: Bed) -> None:
         await handle.result(timeout=5)
 
 
-async def test_a_job_that_expired_is_discarded(on: Bed) -> None:
-    if not on.waits:
-        pytest.skip("its jobs run by themselves, at once")
+async def test_a_job_that_expired_is_discarded(on: Bed, admin: Administers) -> None:
+    if on.runs_at_once:
+        pytest.skip("InlineAdapter runs a job only while it is enqueued")
+    await admin.pause("default")
     handle = await Note.set(expires_in=0.001).perform_later("late")
     await asyncio.sleep(0.01)  # by the clock of Redis, and of the virtual one, which goes with it
+    await admin.resume("default")
     await on.reaches(handle, "discarded")
     with pytest.raises(JobFailed, match="expired"):
         await handle.result(timeout=5)

@@ -63,7 +63,7 @@ class State:
         about_it = about(message.id, message.job, message.queue, message.runs)  # its context is gone
         if isinstance(outcome, Succeeded):
             logger.debug("job %s (%s) has succeeded", message.id, message.job, extra=about_it)
-        log_outcome(logger, message, outcome, extra=about_it)
+        log_outcome(logger, message, outcome, extra=about_it, traceback=True)
         if events.subscribed:
             events.tell_outcome(run.message, outcome, None if run.began is None else time.monotonic() - run.began)
         self.memory.settle(held, outcome, self.clock.now_ms())

@@ -82,6 +82,7 @@ class Stop:
         Raises:
             AssertionError: none has; lists the checkpoints that were passed.
         """
+        __tracebackhide__ = True
         if self.interrupted:
             return
         where = f"after step {self.step!r}" if self.after else f"during step {self.step!r}"

@@ -163,17 +163,20 @@ class TestAdapter(InProcessAdapter):
     @contextmanager
     def interrupt_during_step(self, job: type[Job], step: str, /, *, cursor: Any = None) -> Generator[None]:
         """Within the block, jobs of a class are interrupted inside a step; see `Jobs.interrupt_during_step`."""
+        __tracebackhide__ = True
         with self._stopping(Stop(job, step, cursor=cursor)):
             yield
 
     @contextmanager
     def interrupt_after_step(self, job: type[Job], step: str, /) -> Generator[None]:
         """Within the block, jobs of a class are interrupted after a step; see `Jobs.interrupt_after_step`."""
+        __tracebackhide__ = True
         with self._stopping(Stop(job, step, after=True)):
             yield
 
     @contextmanager
     def _stopping(self, stop: Stop) -> Generator[None]:
+        __tracebackhide__ = True
         before = len(self.performed)
         with self._stops.at(stop):
             yield
