@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from aiojobs_rt import (
     AesGcmCipher,
+    Bound,
     Job,
     JobHandle,
     RedisAdapter,
@@ -25,6 +26,7 @@ from aiojobs_rt import (
     locale,
     polynomially_longer,
     propagate,
+    register_reference,
     rescue_from,
     retry_on,
     timezone,
@@ -229,3 +231,35 @@ class Vault:
 use_cipher(Vault())
 use_cipher(AesGcmCipher([AesGcmCipher.generate_key(), b"0" * 32, SecretStr(AesGcmCipher.generate_key())]))
 use_cipher(None)
+
+
+class Person:
+    id: int = 1
+
+
+class Club:
+    code: str = "chess"
+
+
+async def find_person(number: int) -> Person | None:
+    return Person()
+
+
+async def find_people(ids: list[int]) -> dict[int, Person]:
+    return {id_: Person() for id_ in ids}
+
+
+def find_club(code: str) -> Club:
+    return Club()
+
+
+register_reference(Person, identify=lambda person: person.id, locate=find_person, locate_many=find_people)
+register_reference(Club, identify=lambda club: club.code, locate=find_club, name="shop.Club")
+
+
+class Invites(Job):
+    async def perform(self, person: Person, *clubs: Club) -> str:
+        return self.idempotency_key("person")
+
+
+assert_type(Invites.bind(Person(), Club()), Bound[str])

@@ -18,6 +18,7 @@ from aiojobs_rt import (
     discard_on,
     locale,
     propagate,
+    register_reference,
     rescue_from,
     retry_on,
     use_cipher,
@@ -153,3 +154,19 @@ class HalfACipher:
 use_cipher("a key")  # error: a cipher
 use_cipher(HalfACipher())  # error: it has no decrypt
 AesGcmCipher([1])  # error: text or bytes
+
+
+class Person:
+    id: int = 1
+
+
+async def find_person(number: int) -> Person | None:
+    return Person()
+
+
+async def find_number(number: int) -> int:
+    return number
+
+
+register_reference(Person, identify=lambda person: person.number, locate=find_person)  # error: it has none
+register_reference(Person, identify=lambda person: person.id, locate=find_number)  # error (not ty): it finds no Person
