@@ -152,6 +152,8 @@ async def test_the_queue_is_destroyed_under_the_worker(
             for round_ in range(3):
                 done = own_fleet.ledger.count("end")
                 await moment(0.5)
+                # what has ended is settled as well: else it would rightly run again
+                await wait_until(lambda: client.xlen(STREAM) + client.xlen(STREAM + ":p5") <= 1)
                 harmed = time.monotonic()
                 harms[harm]()
                 priorities = (0, 5) if round_ else (0, 0)  # at first nobody makes the other lane known again
