@@ -81,6 +81,7 @@ def test_a_key_may_be_given_in_any_form() -> None:
         ([7], "key 1 of 1 is no key"),
         ([ONE, TWO, ONE], "key 3 of 3 is there twice"),
     ],
+    ids=["no keys", "no list", "a password among them", "bytes", "no ASCII", "too long", "a number", "twice"],
 )  # fmt: skip
 def test_a_wrong_key_is_refused_and_never_told(keys: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as raised:
