@@ -185,7 +185,10 @@ class RedisAdapter:
             repeated = repeated or sent > 1  # and look again: it has ended, or moved on, since
 
     async def wait_ended(self, job_id: str, *, timeout_ms: int | None) -> Ended:
-        """Wait until a job has ended, by pub/sub: subscribe, look, wait for the record of its end; look again where that is not sent along, and every 2 s."""
+        """Wait until a job has ended, by pub/sub: subscribe, look, wait for the record of its end.
+
+        It looks again where the record is not sent along, and every 2 s.
+        """
         session = await self._session()
         told = asyncio.Event()
         records: list[bytes] = []
