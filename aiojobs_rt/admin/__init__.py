@@ -4,6 +4,7 @@ Read on in this order:
 
     records.py   what is answered
     reading.py   from Redis' replies to records
+    calls.py     Calls: the scripts and commands that they are made of
     admin.py     Admin: the queries and actions
     in_process.py InProcessAdmin: the same for the adapters inside this process
     doctor.py    examine: what is wrong, and what to do about it

@@ -1,21 +1,18 @@
 """Admin: look at queues, jobs and workers, and retry, discard or cancel jobs.
 
-Each look and each change of one queue is one script; what one script can't do (all queues, all dead jobs) goes page by page.
+Each look and each change of one queue is one script (`calls.py`); what one script can't do (all queues, all dead jobs) goes page by page.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiojobs_rt.adapters.redis.connection import Away
-from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key, worker_key
-from aiojobs_rt.adapters.redis.routing import Wires
-from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.adapters.redis.keys import worker_key
 from aiojobs_rt.adapters.redis.shards import queue_of_part, registered_parts
 from aiojobs_rt.admin import reading
+from aiojobs_rt.admin.calls import MOST_JOBS, Calls
 from aiojobs_rt.admin.records import JobDetails, JobPage, JobSummary, QueueSummary, WorkerSummary
-from aiojobs_rt.core.message import check_queue_name, home_of
-from aiojobs_rt.settings import settings
+from aiojobs_rt.core.message import check_queue_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,14 +20,10 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.adapters.redis.adapter import RedisAdapter
     from aiojobs_rt.adapters.redis.connection import Argument
-    from aiojobs_rt.adapters.redis.keys import QueueKeys
     from aiojobs_rt.admin.records import Discarded, ListedState, Retried
 
-MOST_JOBS = 500
-"""A page's largest size, and how many jobs one script changes."""
 MOST_PAGES = 40
 """So many looks of 500 jobs each a page takes at most: a rare name among a million jobs comes with several pages."""
-HOPS = 8
 TRIES = 3
 
 _RETRIED: dict[bytes, Retried] = {b"revived": "retried", b"queued": "queued"}
@@ -49,7 +42,7 @@ class Admin:
 
     def __init__(self, adapter: RedisAdapter) -> None:
         self.adapter = adapter
-        self.wires = Wires(adapter.endpoint, "aiojobs_rt:admin")
+        self._calls = Calls(adapter)
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,26 +52,28 @@ class Admin:
 
     async def aclose(self) -> None:
         """Close the connection. A later query makes a new one."""
-        await self.wires.close()
+        await self._calls.close()
 
     # -- queries ---------------------------------------------------------------------------------
 
     async def queue_names(self) -> list[str]:
         """Every queue that was ever used, sorted; a sharded one once."""
-        return sorted({queue_of_part(part) for part in await self._registered()})
+        return sorted({queue_of_part(part) for part in await self._calls.registered()})
 
     async def queues(self) -> list[QueueSummary]:
         """All queues in numbers, by name."""
-        registered = await self._registered()
+        registered = await self._calls.registered()
         names = sorted({queue_of_part(part) for part in registered})
         return [reading.together(name, [await self._queue(p) for p in self._parts(name, registered)]) for name in names]
 
     async def queue(self, name: str) -> QueueSummary:
         """One queue in numbers, all its shards together; one that does not exist is empty."""
-        return reading.together(name, [await self._queue(part) for part in self._parts(name, await self._registered())])
+        return reading.together(
+            name, [await self._queue(part) for part in self._parts(name, await self._calls.registered())]
+        )
 
     async def _queue(self, name: str) -> QueueSummary:
-        now_ms, waiting, running, scheduled, retrying, dead, since_ms, paused, leases = await self._survey(name)
+        now_ms, waiting, running, scheduled, retrying, dead, since_ms, paused, leases = await self._calls.survey(name)
         expired = [lease for lease in leases if lease[1] <= now_ms]
         return QueueSummary(
             name=name,
@@ -108,7 +103,7 @@ class Admin:
         """
         limit = max(1, min(limit, MOST_JOBS))
         found: list[JobSummary] = []
-        parts = self._parts(queue, await self._registered())
+        parts = self._parts(queue, await self._calls.registered())
         shard, separator, rest = after.partition("|")
         at, after = (int(shard), rest) if separator and shard.isdigit() else (0, after)
         for _ in range(MOST_PAGES):
@@ -131,7 +126,7 @@ class Admin:
         Raises:
             ValueError: it is no job id.
         """
-        queue, fields = await self._inspect(job_id)
+        queue, fields = await self._calls.inspect(job_id)
         if fields[0] == b"unknown":
             return None
         if fields[0] == b"ended":
@@ -141,8 +136,8 @@ class Admin:
     async def workers(self) -> list[WorkerSummary]:
         """All workers that have a lease, or have left one behind, by name."""
         served: dict[str, list[tuple[str, bool, int]]] = {}
-        for part in sorted(await self._registered()):
-            now_ms, *_, leases = await self._survey(part)
+        for part in sorted(await self._calls.registered()):
+            now_ms, *_, leases = await self._calls.survey(part)
             for consumer, expiry, pending in leases:
                 line = queue_of_part(part), expiry > now_ms, pending
                 served.setdefault(reading.worker_of(consumer), []).append(line)
@@ -181,7 +176,7 @@ class Admin:
             ValueError: it is no job id.
         """
         for _ in range(TRIES):
-            queue, fields = await self._inspect(job_id)
+            queue, fields = await self._calls.inspect(job_id)
             state: bytes = fields[0]
             if state in (b"waiting", b"running"):
                 return "queued"
@@ -191,14 +186,14 @@ class Admin:
             fresh = reading.fresh_meta(meta, queue=queue, now_ms=fields[1]) if state == b"dead" else meta
             if fresh is None:
                 return "malformed"
-            (answer,) = await self._revive(queue, [(job_id, meta, fresh)])
+            (answer,) = await self._calls.revive(queue, [(job_id, meta, fresh)])
             if answer in _RETRIED:
                 return _RETRIED[answer]
         return "queued"  # it changes faster than one can look: it runs
 
     async def retry_dead(self, queue: str) -> int:
         """Run all dead jobs of a queue anew, but those that can't be read; how many. Jobs that die meanwhile stay dead."""
-        return sum([await self._retry_dead(part) for part in self._parts(queue, await self._registered())])
+        return sum([await self._retry_dead(part) for part in self._parts(queue, await self._calls.registered())])
 
     async def _retry_dead(self, queue: str) -> int:
         revived = 0
@@ -209,7 +204,7 @@ class Admin:
             if (fresh := reading.fresh_meta(meta, queue=queue, now_ms=now_ms)) is not None
         ]
         for start in range(0, len(readable), MOST_JOBS):
-            answers = await self._revive(queue, readable[start : start + MOST_JOBS])
+            answers = await self._calls.revive(queue, readable[start : start + MOST_JOBS])
             revived += answers.count(b"revived")
         return revived
 
@@ -219,21 +214,21 @@ class Admin:
         Raises:
             ValueError: it is no job id.
         """
-        queue, fields = await self._inspect(job_id)
+        queue, fields = await self._calls.inspect(job_id)
         if fields[0] == b"ended":
             return "ended"
-        (answer,) = await self._remove(queue, [job_id], only_dead=False)
+        (answer,) = await self._calls.remove(queue, [job_id], only_dead=False)
         return _DISCARDED[answer]
 
     async def discard_dead(self, queue: str) -> int:
         """Remove all dead jobs of a queue; how many."""
-        return sum([await self._discard_dead(part) for part in self._parts(queue, await self._registered())])
+        return sum([await self._discard_dead(part) for part in self._parts(queue, await self._calls.registered())])
 
     async def _discard_dead(self, queue: str) -> int:
         removed = 0
         ids = list((await self._all_dead(queue))[0])
         for start in range(0, len(ids), MOST_JOBS):
-            answers = await self._remove(queue, ids[start : start + MOST_JOBS], only_dead=True)
+            answers = await self._calls.remove(queue, ids[start : start + MOST_JOBS], only_dead=True)
             removed += answers.count(b"removed")
         return removed
 
@@ -245,71 +240,25 @@ class Admin:
         """
         return await self.adapter.cancel(job_id)
 
-    # -- calls -----------------------------------------------------------------------------------
-
     async def call(self, *command: Argument, key: str | None = None) -> Any:
-        """Send one command that may be sent twice; once more when a connection that was open is not there any more.
+        """Send one command; see `Calls.call`."""
+        return await self._calls.call(*command, key=key)
 
-        Args:
-            command: the command.
-            key: the key that it is about, or its queue; None for the server itself, in a cluster any of its nodes.
-        """
-        wire = self.wires.any if key is None else self.wires.of(key)
-        was_open = wire.connected
-        try:
-            return await wire.call(*command)
-        except Away:
-            if not was_open:
-                raise
-        return await wire.call(*command)
-
-    async def _run(self, name: str, queue: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        wire = self.wires.of(queue)
-        was_open = wire.connected
-        try:
-            return await wire.run(script(name), keys, arguments)
-        except Away:
-            if not was_open:
-                raise
-        return await wire.run(script(name), keys, arguments)
-
-    async def _set_paused(self, queue: str, action: str) -> bool:
-        changed = False
-        for part in self._parts(check_queue_name(queue), await self._registered()):
-            arguments = action, control_channel(self.adapter.prefix), part
-            changed |= bool(await self._run("pause", part, (self._keys(part).paused,), arguments))
-        return changed
-
-    async def _registered(self) -> list[str]:
-        key = queues_key(self.adapter.prefix)
-        names: list[bytes] = await self.call("SMEMBERS", key, key=key)
-        return [name.decode(errors="replace") for name in names]
+    # -- within ----------------------------------------------------------------------------------
 
     def _parts(self, queue: str, registered: Sequence[str]) -> list[str]:
         """A queue's shards: those that this adapter is told of, and those that are registered."""
         found = registered_parts(queue, [name.encode() for name in registered])
         return list(dict.fromkeys([*self.adapter.shards.parts(queue), *found]))
 
-    async def _survey(self, queue: str) -> tuple[Any, ...]:
-        keys = self._keys(queue)
-        answer: list[Any] = await self._run(
-            "survey",
-            queue,
-            (keys.stream, keys.lanes, keys.scheduled, keys.retries, keys.dead, keys.workers, keys.paused),
-            (),
-        )
-        leases = answer[8:]
-        return (*answer[:8], list(zip(leases[::3], leases[1::3], leases[2::3], strict=True)))
+    async def _set_paused(self, queue: str, action: str) -> bool:
+        changed = False
+        for part in self._parts(check_queue_name(queue), await self._calls.registered()):
+            changed |= await self._calls.pause(part, action)
+        return changed
 
     async def _page(self, queue: str, state: str, *, job: str, limit: int, after: str) -> tuple[list[JobSummary], str]:
-        keys = self._keys(queue)
-        _, cursor, *flat = await self._run(
-            "page",
-            queue,
-            (keys.stream, keys.lanes, keys.workers, keys.scheduled, keys.retries, keys.dead, keys.parked),
-            (state, job, limit, after),
-        )
-        rows = zip(*(flat[i::6] for i in range(6)), strict=True)
+        _, cursor, rows = await self._calls.page(queue, state, job=job, limit=limit, after=after)
         jobs = [
             reading.summary(job_id, name, meta, queue=queue_of_part(queue), state=state, at_ms=at_ms, consumer=consumer)
             for job_id, name, meta, _, at_ms, consumer in rows
@@ -317,10 +266,7 @@ class Admin:
         return jobs, cursor.decode()
 
     async def _finished(self, queue: str, _: str, *, job: str, limit: int, after: str) -> tuple[list[JobSummary], str]:
-        start = f"({after}" if after else "+"
-        entries: list[Any] = await self.call(
-            "XREVRANGE", self._keys(queue).recent, start, "-", "COUNT", MOST_JOBS, key=queue
-        )
+        entries = await self._calls.recent(queue, after)
         found: list[JobSummary] = []
         for entry, fields in entries:
             line = reading.finished(fields[1], queue_of_part(queue))
@@ -330,70 +276,15 @@ class Admin:
                     return found, entry.decode()
         return found, entries[-1][0].decode() if len(entries) == MOST_JOBS else ""
 
-    async def _inspect(self, job_id: str) -> tuple[str, list[Any]]:
-        """The queue on which a job is, which is another than its id's once a retry_on has sent it there, and inspect.lua's answer."""
-        queue = home_of(job_id)
-        answer: list[Any] = []
-        for _ in range(HOPS):
-            keys = self._keys(queue)
-            answer = await self._run(
-                "inspect",
-                queue,
-                (
-                    keys.index, keys.stream, keys.workers, keys.scheduled, keys.retries, keys.dead, keys.parked,
-                    keys.cancelled, keys.recent, keys.errors + job_id, keys.result + job_id, keys.moved + job_id,
-                    keys.outgoing, keys.progress + job_id,
-                ),
-                (job_id,),
-            )  # fmt: skip
-            if answer[0] != b"moved":
-                return queue, answer
-            queue = answer[2].decode()
-        return queue, [b"unknown", answer[1]]
-
     async def _all_dead(self, queue: str) -> tuple[dict[str, bytes], int]:
         """Id and meta of all dead jobs, and Redis' time."""
-        keys = self._keys(queue)
         found: dict[str, bytes] = {}
         cursor: bytes = b""
         while True:
-            now_ms, cursor, *flat = await self._run(
-                "page",
-                queue,
-                (keys.stream, keys.lanes, keys.workers, keys.scheduled, keys.retries, keys.dead, keys.parked),
-                ("dead", "", MOST_JOBS, cursor),
-            )
-            found.update(zip((job_id.decode() for job_id in flat[::6]), flat[2::6], strict=True))
+            now_ms, cursor, rows = await self._calls.page(queue, "dead", job="", limit=MOST_JOBS, after=cursor)
+            found.update((job_id.decode(), meta) for job_id, _, meta, *_ in rows)
             if not cursor:
                 return found, now_ms
-
-    async def _revive(self, queue: str, jobs: Sequence[tuple[str, bytes, bytes]]) -> list[bytes]:
-        keys = self._keys(queue)
-        answers: list[bytes] = await self._run(
-            "revive",
-            queue,
-            (
-                keys.stream, keys.index, keys.scheduled, keys.retries, keys.dead, keys.parked, keys.lanes, keys.result,
-            ),
-            (control_channel(self.adapter.prefix), queue, *(part for job in jobs for part in job)),
-        )  # fmt: skip
-        return answers
-
-    async def _remove(self, queue: str, ids: Sequence[str], *, only_dead: bool) -> list[bytes]:
-        keys = self._keys(queue)
-        answers: list[bytes] = await self._run(
-            "remove",
-            queue,
-            (
-                keys.index, keys.stream, keys.scheduled, keys.retries, keys.dead, keys.parked, keys.recent, keys.stats,
-                keys.errors, keys.result,
-            ),
-            (settings().recent, "dead" if only_dead else "", *ids),
-        )  # fmt: skip
-        return answers
-
-    def _keys(self, queue: str) -> QueueKeys:
-        return queue_keys(self.adapter.prefix, queue)
 
 
 def _worker(name: str, served: list[tuple[str, bool, int]], fields: list[bytes]) -> WorkerSummary:

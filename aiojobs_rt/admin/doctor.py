@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
-from aiojobs_rt.admin.admin import MOST_JOBS
+from aiojobs_rt.admin.calls import MOST_JOBS
 from aiojobs_rt.admin.records import Finding, ListedState
 
 if TYPE_CHECKING:

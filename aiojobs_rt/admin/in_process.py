@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiojobs_rt.admin import reading
-from aiojobs_rt.admin.admin import MOST_JOBS
+from aiojobs_rt.admin.calls import MOST_JOBS
 from aiojobs_rt.admin.records import JobDetails, JobPage, JobSummary, QueueSummary
 from aiojobs_rt.core.message import check_queue_name, queue_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aiojobs_rt import RedisAdapter
-from aiojobs_rt.adapters.redis.endpoint import SentinelEndpoint
+from aiojobs_rt.adapters.redis.sentinel import SentinelEndpoint
 from aiojobs_rt.adapters.redis.topology import Address, Question
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
 from tests.support.behaviours import QUEUES, Behaviours, Writers, check_no_loss

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from aiojobs_rt import EnqueueError, RedisAdapter
 from aiojobs_rt.adapters.redis.connection import Away
-from aiojobs_rt.adapters.redis.endpoint import SentinelEndpoint, endpoint_of
+from aiojobs_rt.adapters.redis.endpoints import endpoint_of
 from aiojobs_rt.adapters.redis.keys import queue_keys
+from aiojobs_rt.adapters.redis.sentinel import SentinelEndpoint
 from aiojobs_rt.admin import Admin
 from aiojobs_rt.cli.app import app
 from aiojobs_rt.errors import RedisUnavailable

@@ -13,7 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from aiojobs_rt import Job
-from aiojobs_rt.adapters.redis.endpoint import Endpoint, endpoint_of
+from aiojobs_rt.adapters.redis.endpoint import Endpoint
+from aiojobs_rt.adapters.redis.endpoints import endpoint_of
 from aiojobs_rt.cli import logs
 from aiojobs_rt.cli.app import app
 from aiojobs_rt.cli.enqueue import _by_name

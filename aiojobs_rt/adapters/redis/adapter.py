@@ -21,7 +21,7 @@ import orjson
 
 from aiojobs_rt.adapters.base import Ended
 from aiojobs_rt.adapters.redis.connection import Away
-from aiojobs_rt.adapters.redis.endpoint import endpoint_of
+from aiojobs_rt.adapters.redis.endpoints import endpoint_of
 from aiojobs_rt.adapters.redis.enqueuer import Enqueuer, Replication, route_of
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
 from aiojobs_rt.adapters.redis.routing import Wires

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from redis import exceptions
 
+from aiojobs_rt.adapters.redis.cluster import ClusterEndpoint
 from aiojobs_rt.adapters.redis.connection import CALL_TIMEOUT, CONNECT_TIMEOUT, Away, Wire, open_connection
-from aiojobs_rt.adapters.redis.endpoint import ClusterEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
