@@ -309,6 +309,7 @@ def write_now(connection: Connection, packed: bytes) -> asyncio.StreamWriter:
 
 def close_now(connection: Connection) -> None:
     """Close at once, also in the middle of a cancellation."""
+    _end_tls(connection)
     closing: Any = connection
     closing._close()  # noqa: SLF001 - disconnect() awaits
 
@@ -333,8 +334,16 @@ def _classify(error: Exception) -> Exception:
     return Away(str(error)) if isinstance(error, AWAY) or str(error).startswith(_NOT_NOW) else error
 
 
+def _end_tls(connection: Connection) -> None:
+    """End TLS without waiting for the other side's farewell: nothing is on its way, and a loop that ends next would leave the socket open."""
+    writer: Any = connection._writer  # noqa: SLF001 - see above
+    if writer is not None and writer.get_extra_info("ssl_object") is not None:
+        writer.transport.abort()
+
+
 async def drop(connection: Connection) -> None:
     """Close, whatever state it is in."""
+    _end_tls(connection)
     try:
         await connection.disconnect(nowait=True)
     except (*AWAY, exceptions.RedisError):
