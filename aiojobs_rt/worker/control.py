@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 from aiojobs_rt.adapters.redis.keys import control_channel
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from aiojobs_rt.worker.state import WorkerState
 
 logger = logging.getLogger("aiojobs_rt.control")
+
+DUE = re.compile(r"[0-9]{1,18}")
+"""An instant in ms. What is no number, or one that no clock reaches, was not sent by a script."""
 
 
 class Control:
@@ -71,7 +75,7 @@ class Control:
         if served is None:
             return
         if kind == "due":
-            if detail.isdigit():
+            if DUE.fullmatch(detail):
                 self._promoter.note_due(name, int(detail))
         elif kind == "cancel":
             self._on_cancel(served, detail)

@@ -92,7 +92,10 @@ class Leases:
         served.born = born
         # a lane that is gone (FLUSHALL) must not be read: its group is not made again
         served.set_lanes(
-            [lane.decode() for lane in await self._wires.of(served.name).call("ZRANGE", keys.lanes, 0, -1)]
+            [
+                lane.decode(errors="replace")
+                for lane in await self._wires.of(served.name).call("ZRANGE", keys.lanes, 0, -1)
+            ]
         )
         served.deadline = sent + served.lease
         served.registered = True

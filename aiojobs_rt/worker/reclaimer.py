@@ -132,20 +132,20 @@ class Reclaimer:
         )  # fmt: skip
         self._state.redis_of(served.name).succeeded()
         self._state.clock.set(now_ms)
-        names = [lane.decode() for lane in lanes]
+        names = [lane.decode(errors="replace") for lane in lanes]
         if served.set_lanes(names):
             self._on_lanes(served)
         served.paused = bool(paused)
         self._compare(served, dict(zip(["", *names], pending, strict=True)), held)
         served.forget_old_cancels()
-        for job_id in cancelled:
-            if job_id.decode() not in served.cancels:
-                self._on_cancel(served, job_id.decode())
+        for job_id in (marked.decode(errors="replace") for marked in cancelled):
+            if job_id not in served.cancels:
+                self._on_cancel(served, job_id)
         if due_ms >= 0:
             self._promoter.note_due(served.name, due_ms)
         if outgoing:
             self._courier.call(served)
-        if expiry <= 0:
+        if expiry <= now_ms:  # taken away, or passed unnoticed here: Redis was away, or its clock has leapt
             await self._renew(served)
         elif dead:
             await self._reclaim(served)
@@ -183,7 +183,7 @@ class Reclaimer:
             logger.warning(
                 "queue %s: worker %s is dead; %d of its job(s) are put back",
                 served.name,
-                victim.decode(),
+                victim.decode(errors="replace"),
                 len(jobs) // 4,
             )
             for job_id, job, crashes, became in zip(jobs[::4], jobs[1::4], jobs[2::4], jobs[3::4], strict=True):
@@ -219,7 +219,7 @@ class Reclaimer:
 def _tell(queue: str, job_id: bytes, job: bytes, crashes: int, *, became: bytes, worker: bytes) -> None:
     """Tell of a job that a dead worker held, and of its end, if it came to one."""
     names = job_id.decode(errors="replace"), job.decode(errors="replace"), queue
-    name, _, _epoch = worker.decode().rpartition(".")
+    name, _, _epoch = worker.decode(errors="replace").rpartition(".")
     events.publish("reclaimed", *names, details={"worker": name, "crashes": crashes})
     if became == b"dead":
         reason = f"{crashes} workers died while they ran it"

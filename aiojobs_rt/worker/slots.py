@@ -213,8 +213,9 @@ class Slots:
                     return
                 if self._awaited:
                     self._one_ended.set()
-                if task.cancelling():
-                    # by `_halt`, or by the job itself; what is still on its way must not reach another job
+                if slot.halt.reason or task.cancelling():
+                    # by `_halt`, also where the job took its cancellation back (`uncancel`), or by the job itself; what is still on its
+                    # way must not reach another job
                     await asyncio.sleep(0)
                     self._replace(slot, group)
                     return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from aiojobs_rt import Job, Worker, perform_all_later, retry_on
+from aiojobs_rt import Job, JobFailed, Worker, perform_all_later, retry_on
 from aiojobs_rt.core import registry
 from aiojobs_rt.worker import slots
 from tests.support.jobs import Blocker, Fails, FaultJob, Nap
@@ -23,6 +23,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
+    from aiojobs_rt.core.execution import HaltReason
     from tests.support.worker_process import Fleet
 
 
@@ -238,6 +239,34 @@ async def test_a_job_that_swallows_its_timeout_has_succeeded() -> None:
     async with among_neighbours(concurrency=2):
         for _ in range(4):
             await becomes("succeeded", await Stubborn.perform_later())
+
+
+@pytest.mark.parametrize("halted_by", ["timeout", "cancel", "lost"])
+async def test_a_job_that_takes_its_cancellation_back_leaves_nothing_of_it_to_the_next(halted_by: HaltReason) -> None:
+    """As asyncio asks of code that suppresses a cancellation: `uncancel`."""
+
+    class TakesBack(Misbehaves):
+        async def perform(self) -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                asyncio.current_task().uncancel()  # type: ignore[union-attr] # there is one
+
+    class FailsAfter(Misbehaves):
+        async def perform(self) -> None:
+            raise ValueError("its own")
+
+    async with among_neighbours(concurrency=1) as worker:
+        before = await TakesBack.perform_later()
+        await becomes("running", before)
+        await wait_until(
+            lambda: worker._slots.halt(halted_by, lambda running: running.message.id == before.id)  # type: ignore[union-attr] # it runs
+        )
+        await becomes("succeeded", before)
+        after = await FailsAfter.perform_later()
+        await becomes("dead", after)
+        with pytest.raises(JobFailed, match="ValueError: its own"):
+            await after.result(timeout=2)
 
 
 @pytest.mark.acceptance(6)

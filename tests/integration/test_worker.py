@@ -428,6 +428,59 @@ async def test_a_queue_whose_keys_are_broken_holds_up_no_other(
     assert len(caplog.records) < 25, f"too much was said: {caplog.text}"
 
 
+@pytest.mark.parametrize("key", ["workers", "lanes", "cancelled"])
+async def test_bytes_that_are_no_text_in_a_key_end_no_worker(client: Any, key: str) -> None:
+    order, job = ordered()
+    name, beats = getattr(KEYS, key), 0
+    async with running(lease=0.5) as worker:
+        if key == "cancelled":
+            client.hset(name, b"\xff\xfe", 1)
+        else:
+            client.zadd(name, {b"\xff\xfe": 1})
+        beat = worker._reclaimer.beat
+
+        async def counted(served: Served) -> None:
+            nonlocal beats
+            await beat(served)
+            beats += 1
+
+        worker._reclaimer.beat = counted  # type: ignore[method-assign] # it is watched
+        worker._reclaimer.soon.set()
+        await wait_until(lambda: beats >= 2)
+        if key == "lanes":
+            await worker._leases.register(worker._state.queues["default"])
+        await job.perform_later("runs")
+        await wait_until(lambda: order, timeout=2)
+    if key == "workers":
+        assert client.zcard(name) == 0
+    else:
+        client.delete(name, KEYS.stream.encode() + b":\xff\xfe")
+
+
+async def test_a_lease_that_a_leap_of_redis_clock_has_ended_is_renewed_by_the_next_beat(client: Any) -> None:
+    ordered()
+    async with running(lease=60) as worker:
+        consumer = worker._state.queues["default"].consumer
+        client.zadd(KEYS.workers, {consumer: 1})
+        worker._reclaimer.soon.set()
+        await wait_until(lambda: client.zscore(KEYS.workers, consumer) > 1, timeout=3)
+
+
+@pytest.mark.parametrize(
+    "due", ["\u00b2", "9" * 400, "9" * 5000, "-1", ""], ids=["no digit", "400 digits", "5000 digits", "-1", "none"]
+)
+async def test_a_due_time_that_is_none_is_passed_over(client: Any, due: str) -> None:
+    order, job = ordered()
+    async with running(lease=60) as worker:
+        client.publish("aiojobs:control", f"due default {due}")
+        client.publish("aiojobs:control", f"quiet {worker.name}")
+        await wait_until(lambda: worker._state.quiet, what="the worker to hear what came after")
+        assert not order
+    await job.perform_later("runs")
+    async with running():
+        await wait_until(lambda: order, timeout=2)
+
+
 async def test_between_two_beats_a_queue_that_can_not_be_read_holds_up_no_other(client: Any) -> None:
     order, job = ordered()
     bad = queue_keys("aiojobs", "bad")
