@@ -132,6 +132,7 @@ class Reclaimer:
         )  # fmt: skip
         self._state.redis_of(served.name).succeeded()
         self._state.clock.set(now_ms)
+        served.note_beat()
         names = [lane.decode(errors="replace") for lane in lanes]
         if served.set_lanes(names):
             self._on_lanes(served)
@@ -147,7 +148,7 @@ class Reclaimer:
             self._courier.call(served)
         if expiry <= now_ms:  # taken away, or passed unnoticed here: Redis was away, or its clock has leapt
             await self._renew(served)
-        elif dead:
+        elif dead and served.may_reclaim():
             await self._reclaim(served)
 
     def _compare(self, served: Served, pending: dict[str, int], held: dict[str, int]) -> None:

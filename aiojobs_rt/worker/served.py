@@ -143,6 +143,10 @@ class Served:
         self.registered = False
         self.born = b""
         self.deadline = 0.0
+        self.beaten_at = 0.0
+        """time.monotonic() when a beat was last answered; 0: never."""
+        self.spares_until = 0.0
+        """time.monotonic() until which this worker takes nobody for dead: Redis was away."""
         self.paused = False
         self.lanes: list[str] = [""]
         """In the order in which they are read."""
@@ -187,6 +191,20 @@ class Served:
     def grace_ms(self) -> int:
         """For how long nobody reclaims after Redis was away: a third of a lease, at least 5 s."""
         return int(max(self.lease / 3, 5.0) * 1000)
+
+    def note_beat(self) -> None:
+        """A beat was answered. After so long a silence that living workers' leases may have passed, they get time to renew them.
+
+        Half a lease: renewed each third, a lease passes in no shorter one.
+        """
+        now = time.monotonic()
+        if self.beaten_at and now - self.beaten_at > self.lease / 2:
+            self.spares_until = now + self.grace_ms() / 1000
+        self.beaten_at = now
+
+    def may_reclaim(self) -> bool:
+        """Whether who has no valid lease by now is dead, and not cut off as this worker was."""
+        return time.monotonic() >= self.spares_until
 
     def may_read(self, now: float) -> bool:
         """Whether a read may start now (time.monotonic)."""

@@ -457,6 +457,26 @@ async def test_bytes_that_are_no_text_in_a_key_end_no_worker(client: Any, key: s
         client.delete(name, KEYS.stream.encode() + b":\xff\xfe")
 
 
+async def test_after_a_silence_of_redis_nobody_is_taken_for_dead_at_once(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease of who comes back a moment later than this worker may have passed meanwhile."""
+    ordered()
+    async with running(lease=60) as worker:
+        served = worker._state.queues["default"]
+        monkeypatch.setattr(served, "grace_ms", lambda: 300)
+        await wait_until(lambda: served.beaten_at)
+        since = served.beaten_at - 31  # as after an outage of half a lease
+        served.beaten_at = since
+        client.zadd(KEYS.workers, {"late.0": 1})
+        worker._reclaimer.soon.set()
+        await wait_until(lambda: served.beaten_at > since)
+        assert client.zscore(KEYS.workers, "late.0") == 1
+        await wait_until(served.may_reclaim)
+        worker._reclaimer.soon.set()
+        await wait_until(lambda: client.zscore(KEYS.workers, "late.0") is None, timeout=3)
+
+
 async def test_a_lease_that_a_leap_of_redis_clock_has_ended_is_renewed_by_the_next_beat(client: Any) -> None:
     ordered()
     async with running(lease=60) as worker:
