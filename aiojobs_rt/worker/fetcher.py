@@ -53,7 +53,7 @@ class Fetcher:
         buffer: where entries go.
         ahead: how much to read.
         settler: where entries are put back that come too late.
-        register: takes the lease on a queue, and makes its groups.
+        heal: makes a queue's groups again, and sees to its lease.
         on_empty: called when all queues were found empty and nothing is left to do here.
     """
 
@@ -64,14 +64,14 @@ class Fetcher:
         buffer: Buffer,
         ahead: ReadAhead,
         settler: Settler,
-        register: Callable[[Served], Coroutine[Any, Any, None]],
+        heal: Callable[[Served], Coroutine[Any, Any, None]],
         on_empty: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._state = state
         self._buffer = buffer
         self._ahead = ahead
         self._settler = settler
-        self._register = register
+        self._heal_queue = heal
         self._on_empty = on_empty
         self._wires = Wires(state.adapter.endpoint, "aiojobs_rt:fetch")
         self._blocking = Wires(state.adapter.endpoint, "aiojobs_rt:wait", apart=True)
@@ -317,7 +317,7 @@ class Fetcher:
             self._healed_at = now
             for served in queues or list(self._state.queues.values()):
                 try:
-                    await self._register(served)
+                    await self._heal_queue(served)
                 except (Away, ConfigurationError) as away:
                     await self._state.redis_of(served.name).failed(away)
                     return

@@ -103,6 +103,15 @@ class Leases:
         if outage:
             logger.warning("queue %s: no worker had a valid lease; nobody reclaims for a while", served.name)
 
+    async def heal(self, served: Served) -> None:
+        """Make a queue's streams and groups again, once it is seen whether the lease still holds.
+
+        Who reclaims it deletes the wake stream, and that ends a blocking read just as a flush does.
+        """
+        if served.registered:
+            await self.renew(served)
+        await self.register(served)
+
     async def renew(self, served: Served) -> None:
         """Renew in the loop, when the heartbeat thread did not; take the lease anew when there is none."""
         if not served.registered:

@@ -146,7 +146,7 @@ class Worker:
             buffer=self._buffer,
             ahead=ReadAhead(state, buffer=self._buffer, slots=self._slots, settler=self._settler, prefetch=prefetch),
             settler=self._settler,
-            register=self._leases.register,
+            heal=self._leases.heal,
             on_empty=self._found_empty,
         )
         if burst:

@@ -457,6 +457,33 @@ async def test_bytes_that_are_no_text_in_a_key_end_no_worker(client: Any, key: s
         client.delete(name, KEYS.stream.encode() + b":\xff\xfe")
 
 
+async def test_a_lease_that_is_reclaimed_during_a_blocking_read_is_noticed_as_lost(client: Any) -> None:
+    ends: list[str] = []
+
+    class Overtaken(WorkJob):
+        async def perform(self) -> None:
+            if self.executions == 1:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    ends.append("cancelled")
+                    raise
+            ends.append("run elsewhere")
+
+    async with running(lease=60) as worker:
+        served = worker._state.queues["default"]
+        handle = await Overtaken.perform_later()
+        await becomes("running", handle)
+        await wait_until(lambda: "default" in worker._fetcher.blocked_on)
+        async with running(lease=60) as other:
+            client.zadd(KEYS.workers, {served.consumer: 1})
+            other._reclaimer.soon.set()
+            await wait_until(lambda: len(ends) == 2, timeout=5)
+            await becomes("succeeded", handle)
+    assert served.epoch == 1
+    assert sorted(ends) == ["cancelled", "run elsewhere"]
+
+
 async def test_after_a_silence_of_redis_nobody_is_taken_for_dead_at_once(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
