@@ -105,7 +105,7 @@ class Progress:
             del self._ended[job_id]
         for message in list(self._moved.values()):
             value = progress_of(message)
-            if value is None:
+            if value is None or message.id not in self._moved:  # it has ended while another's was saved
                 continue
             moves = int(message.extra[FIELD]["moves"])
             self._saved.add(message.id)

@@ -12,8 +12,11 @@ import anyio
 import pytest
 
 from aiojobs_rt import ConfigurationError, Job, JobFailed, RedisAdapter, Worker, perform_all_later, retry_on
+from aiojobs_rt.adapters.redis.connection import Wire
 from aiojobs_rt.adapters.redis.keys import queue_keys
 from aiojobs_rt.core import registry
+from aiojobs_rt.core.continuation import FIELD
+from aiojobs_rt.core.message import JobMessage
 from tests.support.outcomes import becomes
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -482,6 +485,30 @@ async def test_a_lease_that_is_reclaimed_during_a_blocking_read_is_noticed_as_lo
             await becomes("succeeded", handle)
     assert served.epoch == 1
     assert sorted(ends) == ["cancelled", "run elsewhere"]
+
+
+async def test_of_a_job_that_ends_while_anothers_progress_is_saved_nothing_is_left(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordered()
+    async with running() as worker:
+        progress = worker._progress
+        first, second = (
+            JobMessage(f"default.{name * 22}", "Steps", b"{}", "default", extra={FIELD: {"moves": 1}}) for name in "AB"
+        )
+
+        async def save_first(*_: object) -> int:
+            if second.id not in progress._saved:
+                progress.ended(second)
+            return 1
+
+        monkeypatch.setattr(Wire, "run", save_first)
+        progress._moved |= {first.id: first, second.id: second}
+        await progress._flush()
+        monkeypatch.undo()
+        assert progress._saved == {first.id}
+        progress.ended(first)
+        await wait_until(lambda: not progress._ended)
 
 
 async def test_after_a_silence_of_redis_nobody_is_taken_for_dead_at_once(
