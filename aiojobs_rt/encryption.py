@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiojobs_rt.core.cipher import AesGcmCipher
 from aiojobs_rt.errors import ConfigurationError, DecryptionError, MissingKey
-from aiojobs_rt.settings import settings
+from aiojobs_rt.settings import place_of, settings
 
 if TYPE_CHECKING:
     from aiojobs_rt.core.cipher import Cipher
@@ -57,7 +57,7 @@ def current() -> Cipher | None:
         try:
             found = _of_settings[keys] = AesGcmCipher([key for key in keys.replace(",", " ").split() if key])
         except ConfigurationError as error:
-            raise ConfigurationError(f"AIOJOBS_RT_ENCRYPTION_KEYS: {error}") from None
+            raise ConfigurationError(f"{place_of('encryption_keys')}: {error}") from None
     return found
 
 

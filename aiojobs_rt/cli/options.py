@@ -13,6 +13,7 @@ from aiojobs_rt.adapters.default import default_adapter
 from aiojobs_rt.adapters.redis.adapter import RedisAdapter
 from aiojobs_rt.admin import Admin
 from aiojobs_rt.core.message import check_queue_name, queue_of
+from aiojobs_rt.core.queues import read_queues
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
 
@@ -44,8 +45,6 @@ Modules = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-
-_WEIGHTED = re.compile(r"([^,]*),([0-9]{1,6})")
 
 
 def use_redis(url: str | None) -> None:
@@ -121,23 +120,10 @@ def weighted_queues(given: list[str] | None) -> list[str] | dict[str, int] | Non
     Raises:
         typer.BadParameter: one of them is neither.
     """
-    if not given:
-        return None
-    found: dict[str, int] = {}
-    weighted = False
-    for item in given:
-        name, weight = item, 1
-        if "," in item:
-            match = _WEIGHTED.fullmatch(item)
-            if match is None or int(match[2]) < 1:
-                raise typer.BadParameter(
-                    f"{item!r}: write NAME or NAME,WEIGHT with a weight from 1, such as critical,5"
-                )
-            name, weight, weighted = match[1], int(match[2]), True
-        if queue_name(name) in found:
-            raise typer.BadParameter(f"queue {name!r} is given twice")
-        found[name] = weight
-    return found if weighted else list(found)
+    try:
+        return read_queues(given or ()) or None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def prefetch_value(given: str | None) -> Prefetch | None:
