@@ -109,7 +109,7 @@ class Settings(BaseSettings):
         default_factory=list, description="those that define the job classes"
     )
     queues: Queues = Field(default_factory=list, description="those to serve; none: all that the job classes name")
-    processes: int = Field(default=1, ge=1, le=1_000, description="how many worker processes run")
+    processes: int = Field(default=1, ge=1, le=500, description="how many worker processes run")
     burst: YesOrNo = Field(default=False, description="stop when the queues are drained")
     reload: YesOrNo = Field(default=False, description="start anew when a .py file changes")
 

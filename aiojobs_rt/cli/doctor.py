@@ -11,6 +11,7 @@ from aiojobs_rt.cli.modules import load_modules
 from aiojobs_rt.cli.options import RedisUrl, use_redis, with_admin
 from aiojobs_rt.cli.output import printable
 from aiojobs_rt.core import registry
+from aiojobs_rt.settings import settings
 from aiojobs_rt.worker.startup import choose_queues, find_adapter
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def doctor(
 ) -> None:
     """Look for what is wrong, and say what to do about it. Exit code 1 when something is an error."""
     use_redis(redis_url)
+    modules = modules or settings().modules
     known: set[str] | None = None
     adapter: RedisAdapter | None = None
     if modules:

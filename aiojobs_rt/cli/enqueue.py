@@ -17,13 +17,14 @@ from aiojobs_rt.enqueue import deliver
 from aiojobs_rt.errors import AiojobsError, ConfigurationError
 from aiojobs_rt.handle import JobHandle
 from aiojobs_rt.job import Configured
+from aiojobs_rt.settings import settings, variable
 
 if TYPE_CHECKING:
     from aiojobs_rt.enqueue import Bound
     from aiojobs_rt.job import Job
 
 ENQUEUE_TIMEOUT = "3"
-"""Seconds for which it is tried, unless the environment says otherwise: a person waits."""
+"""Seconds for which it is tried, unless the settings say otherwise: a person waits."""
 
 
 def enqueue(
@@ -49,9 +50,11 @@ def enqueue(
 ) -> None:
     """Enqueue a job and print its id."""
     given = _read(arguments)
-    os.environ.setdefault("AIOJOBS_RT_ENQUEUE_TIMEOUT", ENQUEUE_TIMEOUT)
     use_redis(redis_url)
-    load_modules(module or ())
+    if "enqueue_timeout" not in settings().model_fields_set:
+        os.environ[variable("enqueue_timeout")] = ENQUEUE_TIMEOUT
+        settings.cache_clear()
+    load_modules(module or (() if ":" in job else settings().modules))
     job_class = find_job(job)
     if wait is not None and not job_class.options().keep_ms:
         raise ConfigurationError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import anyio
 import typer
 
+from aiojobs_rt import settings_file
 from aiojobs_rt.adapters.default import default_adapter
 from aiojobs_rt.adapters.redis.adapter import RedisAdapter
 from aiojobs_rt.admin import Admin
@@ -19,6 +20,7 @@ from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from aiojobs_rt.settings import Prefetch
 
@@ -47,12 +49,14 @@ Modules = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-def use_redis(url: str | None) -> None:
-    """Make this the default adapter's URL, for this process and those that it starts.
+def use_redis(url: str | None, config: Path | None = None) -> None:
+    """Make this the default adapter's URL, and this the file of settings, for this process and those that it starts.
 
     Raises:
-        ConfigurationError: a setting in the environment is wrong.
+        ConfigurationError: the file, or a setting, is wrong.
     """
+    if config is not None:
+        os.environ[settings_file.VARIABLE] = str(config.absolute())
     if url is not None:
         os.environ["AIOJOBS_RT_REDIS_URL"] = url
     settings.cache_clear()
@@ -63,7 +67,7 @@ def with_admin(url: str | None, use: Callable[[Admin], Awaitable[T]], own: Redis
     """Run `use` with an Admin, in an event loop of its own.
 
     Args:
-        url: the default adapter's; None: as the environment says.
+        url: the default adapter's; None: as the settings say.
         use: gets the Admin.
         own: an adapter that job classes name; None: the default one.
 

@@ -1,8 +1,10 @@
 """`worker`: import the job classes and run a Worker until a signal ends it.
 
 1. `--redis-url` becomes the default adapter's URL, before any module is imported; an explicit adapter on a job class wins.
-2. The modules are imported, and the Worker made from them: what is wrong with either ends here, with exit code 1.
-3. It runs. Once it does, a look at the server and the queues warns of what would lose jobs, or leave them lying.
+   What no flag says the settings say: the environment, else a file.
+2. With `--reload`, or more than one of `--processes`, this process is a parent, and its children run the same command from here on.
+3. The modules are imported, and the Worker made from them: what is wrong with either ends here, with exit code 1.
+4. It runs. Once it does, a look at the server and the queues warns of what would lose jobs, or leave them lying.
 """
 
 from __future__ import annotations
@@ -11,31 +13,41 @@ import asyncio
 import gc
 import logging
 from importlib.metadata import version
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from redis.exceptions import RedisError
 
+from aiojobs_rt.adapters.redis.embedded import SCHEME
 from aiojobs_rt.admin import Admin, examine_server
 from aiojobs_rt.cli import logs, reload
 from aiojobs_rt.cli.modules import load_modules
 from aiojobs_rt.cli.options import RedisUrl, prefetch_value, use_redis, weighted_queues
+from aiojobs_rt.cli.parent import LOADED, WORKING, find_parent
+from aiojobs_rt.cli.processes import supervise
 from aiojobs_rt.cli.signals import Signals, leave_at_once
 from aiojobs_rt.core import registry
-from aiojobs_rt.errors import AiojobsError
+from aiojobs_rt.errors import AiojobsError, ConfigurationError
 from aiojobs_rt.settings import settings
 from aiojobs_rt.worker.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from aiojobs_rt.cli.parent import Parent
+
 logger = logging.getLogger("aiojobs_rt.cli")
 
 MOST_WARNED = 10
+NO_MODULES = "name the modules that define the job classes: as arguments, or as modules in aiojobs_rt.toml"
 
 
 def worker(
-    modules: Annotated[list[str], typer.Argument(metavar="MODULE", help="Modules that define job classes.")],
+    modules: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODULE]...", help="Modules that define job classes.", show_default=False),
+    ] = None,
     *,
     queue: Annotated[
         list[str] | None,
@@ -57,7 +69,17 @@ def worker(
             max=100_000,
             envvar="AIOJOBS_RT_CONCURRENCY",
             show_default="100",
-            help="How many jobs run at once.",
+            help="How many jobs run at once, in each process.",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=500,
+            envvar="AIOJOBS_RT_PROCESSES",
+            show_default="1",
+            help="How many worker processes run, each with jobs of its own; one that dies is replaced.",
         ),
     ] = None,
     prefetch: Annotated[
@@ -70,9 +92,18 @@ def worker(
         ),
     ] = None,
     redis_url: RedisUrl = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AIOJOBS_RT_CONFIG",
+            metavar="FILE",
+            show_default="aiojobs_rt.toml, if it is there",
+            help="A file of settings; flags and the environment come before it.",
+        ),
+    ] = None,
     burst: Annotated[
-        bool, typer.Option("--burst", envvar="AIOJOBS_RT_BURST", help="Stop when the queues are drained.")
-    ] = False,
+        bool | None, typer.Option("--burst", envvar="AIOJOBS_RT_BURST", help="Stop when the queues are drained.")
+    ] = None,
     shutdown_timeout: Annotated[
         float | None,
         typer.Option(
@@ -94,11 +125,11 @@ def worker(
         ),
     ] = None,
     reload_: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--reload", envvar="AIOJOBS_RT_RELOAD", help="Start anew when a .py file below this directory changes."
         ),
-    ] = False,
+    ] = None,
     log_level: Annotated[
         logs.LogLevel | None,
         typer.Option(
@@ -112,15 +143,23 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Run jobs.
+    """Run jobs. What no flag says stands in the environment, else in the file of settings.
 
     TERM or INT: finish the running jobs, and leave; a second time: at once. TSTP: take no more jobs. USR2: log all tasks' stacks.
     """
-    use_redis(redis_url)
-    logs.set_up(log_level or settings().log_level, log_format or settings().log_format)
-    queues, ahead = weighted_queues(queue), prefetch_value(prefetch)
-    if reload_:
+    over = find_parent()
+    use_redis(redis_url, config)
+    options = settings()
+    logs.set_up(log_level or options.log_level, log_format or options.log_format)
+    queues, ahead = weighted_queues(queue) or options.queues or None, prefetch_value(prefetch)
+    modules = modules or options.modules
+    if not modules:
+        raise typer.BadParameter(NO_MODULES)
+    if over.role is None and (options.reload if reload_ is None else reload_):
         raise typer.Exit(reload.supervise())
+    count = options.processes if processes is None else processes
+    if over.role != "processes" and count > 1:
+        raise typer.Exit(supervise(count))
     load_modules(modules)
     made = Worker(
         queues=queues,
@@ -128,12 +167,16 @@ def worker(
         prefetch=ahead,
         lease=lease,
         shutdown_timeout=shutdown_timeout,
-        burst=burst,
+        burst=options.burst if burst is None else burst,
         on_deadline=leave_at_once,
     )
+    if over.role == "processes" and made.adapter.endpoint.url == SCHEME:
+        raise ConfigurationError(
+            "embedded:// is a temporary Redis of one process: each would have its own. Name a directory, embedded://DIR, or start one process"
+        )
     _announce(made, modules, redis_url)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        _run_through(runner.get_loop(), _run(made))
+        _run_through(runner.get_loop(), _run(made, over))
 
 
 def _run_through(loop: asyncio.AbstractEventLoop, running: Coroutine[Any, Any, None]) -> None:
@@ -166,10 +209,11 @@ def _announce(made: Worker, modules: list[str], redis_url: str | None) -> None:
         logger.warning("the given Redis URL is not used: the job classes name an adapter of their own, at %s", display)
 
 
-async def _run(made: Worker) -> None:
-    running = _Started()
+async def _run(made: Worker, over: Parent) -> None:
+    running = _Started(over)
     looking = asyncio.create_task(_look_around(made, running), name="aiojobs_rt look around")
     with Signals(made, running) as signals:
+        over.tell(LOADED)
         try:
             await signals.until_done(made.run(task_status=running))
         finally:
@@ -198,9 +242,14 @@ async def _look_around(made: Worker, running: _Started) -> None:
 class _Started(asyncio.Event):
     """Set once the worker works: what `Worker.run` calls as its `task_status`."""
 
+    def __init__(self, over: Parent) -> None:
+        super().__init__()
+        self._over = over
+
     def started(self, value: object = None) -> None:  # noqa: ARG002 - the interface of anyio's TaskStatus
         """The worker has its leases, and begins to work."""
         _calm_collector()
+        self._over.tell(WORKING)
         self.set()
 
 

@@ -130,6 +130,7 @@ async def _worker(url: str, *, concurrency: int, log: Path) -> AsyncGenerator[Pr
     """A worker process of its own session, so that Ctrl-C in the terminal reaches us alone; stopped at the end, whatever happens."""
     command = [sys.executable, "-m", "aiojobs_rt", "worker", "aiojobs_rt.demo.jobs", "--redis-url", url]
     own = {name: value for name, value in os.environ.items() if not name.startswith("AIOJOBS_RT_")}
+    own["AIOJOBS_RT_CONFIG"] = os.devnull  # no file of settings that lies about here
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command, "-c", str(concurrency), "--shutdown-timeout", "5",
