@@ -24,7 +24,9 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except Away as error:
             there = "" if "certificate" in str(error) else " Is Redis running there?"
-            complain(f"{str(error).rstrip('.')}.{there} --redis-url, or AIOJOBS_RT_REDIS_URL, names another.")
+            complain(
+                f"{str(error).rstrip('.')}.{there} --redis-url, AIOJOBS_RT_REDIS_URL or redis_url in aiojobs_rt.toml names another."
+            )
         except AiojobsError as error:
             complain(str(error))
         except RedisError as error:

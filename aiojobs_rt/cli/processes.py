@@ -161,12 +161,9 @@ class Supervisor:
         """Until a signal arrives, a child tells something or ends, or one is to be started."""
         due = [place.due for place in self._places if place.due is not None]
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
-        lines = [
-            place.child.line
-            for place in self._places
-            if place.child and place.child.listening and not place.child.loaded
-        ]
-        ready, _, _ = select.select([self._wakeups, *lines], [], [], timeout)
+        lines = [p.child.line.fileno() for p in self._places if p.child and p.child.listening and not p.child.loaded]
+        nothing: list[int] = []
+        ready, _, _ = select.select([self._wakeups, *lines], nothing, nothing, timeout)
         if self._wakeups in ready:
             for number in os.read(self._wakeups, 512):
                 if number in PASSED_ON:

@@ -99,7 +99,7 @@ class AesGcmCipher:
         key = self._by_id.get(data[:ID_BYTES])
         if key is None:
             raise MissingKey(
-                f"its key {data[:ID_BYTES].hex()} is not among those of this process (AIOJOBS_RT_ENCRYPTION_KEYS)"
+                f"its key {data[:ID_BYTES].hex()} is not among those of this process (the setting encryption_keys)"
             )
         try:
             return key.decrypt(data[ID_BYTES:_HEAD_BYTES], data[_HEAD_BYTES:], associated)

@@ -295,7 +295,7 @@ def _parsed(text: str) -> tuple[Reference, int | str]:
         )
     if app != reference.app():
         raise DeserializationError(
-            f"a reference to {name} belongs to the application {app[:200]!r}, this one is {reference.app()!r} (AIOJOBS_RT_APP)"
+            f"a reference to {name} belongs to the application {app[:200]!r}, this one is {reference.app()!r} (the setting app)"
         )
     try:
         return reference, reference.id_of(encoded)

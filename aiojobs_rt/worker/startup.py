@@ -78,7 +78,7 @@ def check_keys(classes: Sequence[type[Job]]) -> None:
     """See that the keys are keys; say which classes can't run here because there are none: their jobs wait for a worker that has some.
 
     Raises:
-        ConfigurationError: AIOJOBS_RT_ENCRYPTION_KEYS holds no keys, or `cryptography` is missing.
+        ConfigurationError: the setting encryption_keys holds no keys, or `cryptography` is missing.
     """
     if encryption.current() is None and (wanting := [job.name for job in classes if encryption.is_wanted(job)]):
         logger.warning(

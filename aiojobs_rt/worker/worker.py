@@ -70,11 +70,11 @@ class Worker:
     Args:
         queues: names in strict order, or names with weights; default: every queue that the loaded job classes name.
         adapter: where; default: that of the loaded job classes, else the default adapter.
-        concurrency: how many jobs run at once; default: AIOJOBS_RT_CONCURRENCY, else 100.
+        concurrency: how many jobs run at once; default: the setting (AIOJOBS_RT_CONCURRENCY), else 100.
         prefetch: how many jobs are read ahead of the free slots, from 0, or "auto": what they finish in about 50 ms; default:
-            AIOJOBS_RT_PREFETCH, else "auto".
-        lease: seconds without a sign after which this worker counts as dead; default: AIOJOBS_RT_LEASE, else 30.
-        shutdown_timeout: seconds for which running jobs may finish at `stop`; default: AIOJOBS_RT_SHUTDOWN_TIMEOUT, else 25.
+            the setting (AIOJOBS_RT_PREFETCH), else "auto".
+        lease: seconds without a sign after which this worker counts as dead; default: the setting (AIOJOBS_RT_LEASE), else 30.
+        shutdown_timeout: seconds for which running jobs may finish at `stop`; default: the setting, else 25.
         burst: stop when the queues are drained.
         on_deadline: called, from another thread, when the shutdown takes longer than it may because a job ignores its cancellation.
 

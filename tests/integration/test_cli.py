@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
-import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from aiojobs_rt.adapters.redis.endpoint import Endpoint
 from aiojobs_rt.cli.app import app
 from aiojobs_rt.core import registry
 from aiojobs_rt.settings import settings
+from tests.support.command import Command
 from tests.support.raw_queue import RawQueue, dead
 from tests.support.redis_server import SUITE_UNDER_ACL
 from tests.support.waiting import wait_for
@@ -95,47 +94,6 @@ def shop(folder: Path, redis_url: str) -> Callable[..., Any]:
         return result
 
     return run
-
-
-class Command:
-    """`python -m aiojobs_rt ...` as a child, in a directory, with its output in a file."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self._log = folder / "output.log"
-        with self._log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "aiojobs_rt", *arguments],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def says(self, text: str, *, times: int = 1) -> None:
-        wait_for(
-            lambda: self.log.count(text) >= times or self._process.poll() is not None, timeout=20, what=f"{text!r}"
-        )
-        assert self.log.count(text) >= times, self.log
-
-    def send(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
-
-    def ends(self) -> int:
-        try:
-            return self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"it did not end; it said:\n{self.log}") from None
-
-    def dispose(self) -> None:
-        if self._process.poll() is None:
-            os.killpg(self.pid, signal.SIGKILL)
-            self._process.wait()
 
 
 @pytest.fixture
@@ -317,7 +275,9 @@ def test_without_redis_a_command_fails_in_seconds_and_shows_no_password(
 
 def test_without_redis_it_is_said_how_another_is_named() -> None:
     result = CliRunner().invoke(app, ["queues", "--redis-url", NOWHERE])
-    assert result.stderr.endswith(" Is Redis running there? --redis-url, or AIOJOBS_RT_REDIS_URL, names another.\n")
+    assert result.stderr.endswith(
+        " Is Redis running there? --redis-url, AIOJOBS_RT_REDIS_URL or redis_url in aiojobs_rt.toml names another.\n"
+    )
 
 
 def test_a_refused_password_is_not_shown(shop: Callable[..., Any], redis_url: str) -> None:

@@ -101,7 +101,6 @@ MISSING = {
     5: "the lists of the dashboard",
     6: "rows of the dashboard",
     9: "scheduled tasks: cron",
-    12: "a file of settings, and a flag for the number of processes",
     16: "a uniqueness lock that is held",
     45: "a table of features",
     46: "cron",

@@ -271,7 +271,7 @@ class _Queue:
                     fate = "whether the job was enqueued is not known" if sent else "the job was not enqueued"
                     raise EnqueueError(
                         f"queue {self._queue}: {said}; {fate}. "
-                        f"Tried for {self._timeout:g} s (AIOJOBS_RT_ENQUEUE_TIMEOUT)"
+                        f"Tried for {self._timeout:g} s (the setting enqueue_timeout)"
                     ) from None
             except ConfigurationError as wrong:
                 raise EnqueueError(f"queue {self._queue}: {wrong}") from None
