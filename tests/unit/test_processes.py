@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,7 +86,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     StandIn.all = []
     made = Stage(3, write, Supervisor(3, read))
     monkeypatch.setattr(processes, "Child", StandIn)
-    monkeypatch.setattr(processes.time, "monotonic", lambda: made.now)
+    monkeypatch.setattr(time, "monotonic", lambda: made.now)
     yield made
     for child in StandIn.all:
         child.close()
@@ -205,7 +206,7 @@ def test_the_waits_grow_to_a_limit_and_begin_anew_after_a_calm_time(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(processes.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(processes, "Child", StandIn)
     place = Place(1)
     place.start()
