@@ -162,3 +162,31 @@ async def test_a_database_that_can_not_be_reached_is_an_outage(tmp_path: Path) -
             await Greets.signature().locate(b'{"customer":"gid://app/Customer/5"}')
         assert not isinstance(caught.value, RecordNotFound)
         await away.dispose()
+
+
+@pytest.mark.parametrize(
+    "id_",
+    ["99999999999999999999", "3000000000", "-9223372036854775809", "1" * 100],
+    ids=["beyond 64 bits", "beyond 32 bits", "below 64 bits", "of 100 digits"],
+)
+async def test_an_id_that_no_column_can_hold_is_a_row_that_is_not_there(engine: AsyncEngine, id_: str) -> None:
+    class GreetsAll(Job):
+        async def perform(self, customers: list[Customer]) -> None: ...
+
+    async with AsyncSession(engine) as session:
+        session.add_all([Customer(name="ada"), Customer(name="bob"), Customer(name="eve")])
+        await session.commit()
+    raw = f'{{"customers":["gid://app/Customer/1","gid://app/Customer/{id_}","gid://app/Customer/3"]}}'.encode()
+    assert isinstance(await outcome_of(GreetsAll, raw), Dead)
+    with pytest.raises(RecordNotFound, match=id_[:40]):
+        await GreetsAll.signature().locate(raw)
+
+
+@pytest.mark.parametrize("text", ["%2500", "%25ED%25A0%2580"], ids=["a null", "a surrogate"])
+async def test_a_text_that_no_column_can_hold_is_a_row_that_is_not_there(engine: AsyncEngine, text: str) -> None:
+    class Quotes(Job):
+        async def perform(self, price: Price) -> None: ...
+
+    raw = f'{{"price":"gid://app/Price/{text}/2026-01-02"}}'.encode()
+    with pytest.raises(RecordNotFound):
+        await Quotes.signature().locate(raw)

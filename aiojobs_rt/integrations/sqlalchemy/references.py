@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import inspect, select, tuple_
+from sqlalchemy.exc import DataError, DBAPIError
 
 from aiojobs_rt.core.references import Reference, register
 from aiojobs_rt.errors import ConfigurationError, InvalidArguments
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import DeclarativeBase, InstanceState, Mapper
+
+DATA = "22"
+"""What the SQLSTATE of an error about a value begins with."""
 
 
 def register_models(
@@ -70,19 +74,25 @@ class _Model:
         return texts[0] if len(texts) == 1 else "/".join(quote(text, safe="") for text in texts)
 
     async def locate_many(self, ids: list[str]) -> dict[str, Any]:
-        """The rows by id; one SELECT."""
+        """The rows by id; one SELECT, but more when the database refuses an id of which it can have no row."""
         keys = {id_: key for id_ in ids if (key := self._key(id_)) is not None}
-        if not keys:
-            return {}
-        columns = self._mapper.primary_key
-        if len(columns) == 1:
-            among = columns[0].in_([key[0] for key in keys.values()])
-        else:
-            among = tuple_(*columns).in_(list(keys.values()))
-        async with self._session_factory() as session:
-            records = (await session.scalars(select(self._mapper.class_).where(among))).unique().all()
-            by_key = {tuple(inspect(record).identity): record for record in records}
+        by_key = await self._select(list(dict.fromkeys(keys.values()))) if keys else {}
         return {id_: by_key.get(key) for id_, key in keys.items()}
+
+    async def _select(self, keys: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], Any]:
+        columns = self._mapper.primary_key
+        among = columns[0].in_([key[0] for key in keys]) if len(columns) == 1 else tuple_(*columns).in_(keys)
+        try:
+            async with self._session_factory() as session:
+                records = (await session.scalars(select(self._mapper.class_).where(among))).unique().all()
+                return {tuple(inspect(record).identity): record for record in records}
+        except (OverflowError, UnicodeError, DBAPIError) as error:
+            if not _refuses_value(error):
+                raise
+        if len(keys) == 1:
+            return {}
+        half = len(keys) // 2
+        return {**await self._select(keys[:half]), **await self._select(keys[half:])}
 
     def _key(self, id_: str) -> tuple[Any, ...] | None:
         """The primary key that is written so; None: no row can have it."""
@@ -93,6 +103,15 @@ class _Model:
             return tuple(kind.validate_strings(text) for kind, text in zip(self._types, texts, strict=True))
         except ValidationError:
             return None
+
+
+def _refuses_value(error: Exception) -> bool:
+    """Whether a value is what is wrong, such as a number that no column of its type can hold: the driver or the server says so."""
+    if not isinstance(error, DBAPIError):
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    refused_by_driver = isinstance(getattr(error.orig, "__cause__", None), (ValueError, OverflowError))
+    return refused_by_driver or isinstance(error, DataError) or (isinstance(state, str) and state.startswith(DATA))
 
 
 def _app() -> str:
