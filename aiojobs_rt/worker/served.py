@@ -157,6 +157,8 @@ class Served:
         self.suspicious = 0
         """How many beats running Redis had more pending for this consumer than is held."""
         self.look_for_phantoms = False
+        self.promoting = False
+        """Whether more jobs have fallen due than one call of this worker's promoter moves."""
         self.empty: set[str] = set()
         """Lanes that were empty when they were last read."""
         self.on_suspect_gone: Callable[[Served], None] = _nobody_waits

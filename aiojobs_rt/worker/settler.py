@@ -18,7 +18,7 @@ import orjson
 from redis import exceptions
 
 from aiojobs_rt.adapters.redis.adapter import SUCCEEDED_RECORD, encrypted_record
-from aiojobs_rt.adapters.redis.batching import Batcher
+from aiojobs_rt.adapters.redis.batching import MAX_JOBS, Batcher
 from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel
 from aiojobs_rt.adapters.redis.routing import Wires
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.settler")
 
 TOO_MUCH_UNSETTLED = 5_000
+MOST_WHILE_PROMOTING = 300
+"""Jobs of a call while a crowd of jobs falls due: Redis, which has the promoter's calls and the reads besides, answers nobody meanwhile."""
 REPORT_AGAIN = 5.0
 LOST = b"0"
 """In settle.lua's answer, the mark of a job that was not this worker's any more; an empty answer: none was lost."""
@@ -220,7 +222,10 @@ class _Queue:
         self._lost = 0
         self._reported_at = -REPORT_AGAIN
         self.wire = Wires(state.adapter.endpoint, "aiojobs_rt:settle").of(served.name)
-        self.batcher: Batcher[Delivery] = Batcher(self._send)
+        self.batcher: Batcher[Delivery] = Batcher(self._send, most=self._most)
+
+    def _most(self) -> int:
+        return MOST_WHILE_PROMOTING if self._served.promoting else MAX_JOBS
 
     def retry_kept(self) -> None:
         self._report_lost()

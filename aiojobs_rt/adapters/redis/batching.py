@@ -51,6 +51,7 @@ class Batcher(Generic[T]):
         begin: begins to send a batch, if that takes no waiting; else it returns False, and `send` is given the batch. It has the second
             argument called later with the answers; or with None, and then `send` is given the same batch, unless nobody waits for it any
             more. It raises nothing.
+        most: says how many jobs the next batch may hold, if it has more than one item; None: 1,000.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class Batcher(Generic[T]):
         send: Callable[[list[T]], Awaitable[Sequence[Any] | None]],
         *,
         begin: Callable[[list[T], Callable[[Sequence[Any] | None], None]], bool] | None = None,
+        most: Callable[[], int] | None = None,
     ) -> None:
         self._send = send
+        self._most = most
         self._begin = begin
         self._waiting: deque[T] = deque()
         self._under_way: list[T] = []
@@ -183,13 +186,14 @@ class Batcher(Generic[T]):
         if len(waiting) == 1:
             item = waiting.popleft()
             return [item] if _is_awaited(item) else []
-        items = list(islice(waiting, MAX_JOBS))
-        if sum(map(_jobs, items)) > MAX_JOBS or sum(map(_size, items)) > MAX_BYTES:
+        most = MAX_JOBS if self._most is None else self._most()
+        items = list(islice(waiting, most))
+        if sum(map(_jobs, items)) > most or sum(map(_size, items)) > MAX_BYTES:
             jobs = size = 0
             for count, item in enumerate(items):
                 jobs += item.jobs
                 size += item.size
-                if count and (jobs > MAX_JOBS or size > MAX_BYTES):
+                if count and (jobs > most or size > MAX_BYTES):
                     del items[count:]
                     break
         if len(items) == len(waiting):
