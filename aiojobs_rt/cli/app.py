@@ -23,7 +23,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Away as error:
-            there = "" if "certificate" in str(error) else " Is Redis running there?"
+            there = "" if "certificate" in str(error) or "TLS" in str(error) else " Is Redis running there?"
             complain(
                 f"{str(error).rstrip('.')}.{there} --redis-url, AIOJOBS_RT_REDIS_URL or redis_url in aiojobs_rt.toml names another."
             )

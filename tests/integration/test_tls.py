@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ import trustme
 from typer.testing import CliRunner
 
 from aiojobs_rt import EnqueueError, RedisAdapter
-from aiojobs_rt.adapters.redis.connection import Away
+from aiojobs_rt.adapters.redis import connection
+from aiojobs_rt.adapters.redis.connection import Away, Wire
 from aiojobs_rt.adapters.redis.endpoints import endpoint_of
 from aiojobs_rt.adapters.redis.keys import queue_keys
 from aiojobs_rt.adapters.redis.sentinel import SentinelEndpoint
@@ -33,8 +35,10 @@ from tests.support.waiting import wait_for, wait_until
 from tests.support.worker_process import JOBS, Fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
     from pathlib import Path
+
+    Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 BROKEN = r"certificate verify failed|CERTIFICATE_VERIFY_FAILED"
 KEYS = queue_keys("aiojobs", "default")
@@ -141,8 +145,8 @@ async def ask(url: str) -> None:
 
 async def connect(url: str) -> None:
     """As a producer does, without its trying again: a last try that is too short for a handshake says "no answer"."""
-    connection = await endpoint_of(url).connect("test", timeout=5)
-    await connection.disconnect()
+    made = await endpoint_of(url).connect("test", timeout=5)
+    await made.disconnect()
 
 
 REFUSED = {"producer": connect, "heartbeat": beat, "admin": ask}
@@ -204,7 +208,7 @@ async def test_the_error_of_an_enqueue_says_what_to_do(
     server: TlsServer, certificates: Certificates, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = url_that_fails(server, certificates, why)
-    async with RedisAdapter(url, enqueue_timeout=0.3) as adapter:
+    async with RedisAdapter(url, enqueue_timeout=1) as adapter:
         monkeypatch.setattr(FaultJob, "adapter", adapter)
         with pytest.raises(EnqueueError, match=f"{ADVICE[why]}; the job was not enqueued") as caught:
             await FaultEcho.perform_later("hello")
@@ -290,6 +294,132 @@ async def test_plain_and_tls_do_not_meet(server: TlsServer, redis_server: RedisS
     for url in (f"redis://localhost:{server.tls_port}/0", f"rediss://localhost:{redis_server.port}/0"):
         with pytest.raises((EnqueueError, Away, RedisUnavailable)):
             await WAYS[way](url)
+
+
+def url_the_wrong_way(server: TlsServer, plain: RedisServer, way: str) -> tuple[str, str]:
+    """A URL, and what its error says."""
+    if way == "plain to TLS":
+        return (
+            f"redis://:hunter2@localhost:{server.tls_port}/0",
+            rf"the server at localhost:{server.tls_port} speaks TLS: use rediss:// \(not redis://\)",
+        )
+    return (
+        f"rediss://:hunter2@localhost:{plain.port}/0",
+        rf"the server at localhost:{plain.port} does not speak TLS: use redis:// \(not rediss://\)",
+    )
+
+
+@pytest.mark.parametrize("way", ["plain to TLS", "TLS to plain"])
+async def test_who_speaks_tls_to_a_server_without_or_the_other_way_is_told(
+    server: TlsServer, redis_server: RedisServer, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, told = url_the_wrong_way(server, redis_server, way)
+    async with RedisAdapter(url, enqueue_timeout=0.5) as adapter:
+        monkeypatch.setattr(FaultJob, "adapter", adapter)
+        with pytest.raises(EnqueueError, match=f"{told}.*; the job was not enqueued") as caught:
+            await FaultEcho.perform_later("hello")
+    assert "hunter2" not in str(caught.value)
+    for kind in ("cluster", "sentinel"):
+        several = url.replace("://", f"+{kind}://").removesuffix("/0") + ("/jobs/0" if kind == "sentinel" else "")
+        with pytest.raises(Away, match=told):
+            await endpoint_of(several).connect("test", timeout=5)
+
+
+@pytest.mark.parametrize("way", ["plain to TLS", "TLS to plain"])
+def test_doctor_tells_who_speaks_the_wrong_way(
+    server: TlsServer, redis_server: RedisServer, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT", 0.5)
+    url, told = url_the_wrong_way(server, redis_server, way)
+    shown = CliRunner().invoke(app, ["doctor", "--redis-url", url])
+    assert shown.exit_code == 1
+    assert re.search(told, shown.stderr)
+    assert "Is Redis running there?" not in shown.stderr
+    assert "hunter2" not in shown.output
+
+
+@pytest.mark.parametrize("way", ["plain to TLS", "TLS to plain"])
+async def test_a_worker_tells_who_speaks_the_wrong_way(
+    server: TlsServer, redis_server: RedisServer, way: str, tmp_path: Path
+) -> None:
+    url, told = url_the_wrong_way(server, redis_server, way)
+    fleet = Fleet(url, tmp_path)
+    try:
+        worker = fleet.launch(lease=1)
+        await wait_until(lambda: " is away: " in worker.log, timeout=20, what="the worker's complaint")
+        worker.terminate()
+        assert await worker.ended() == 0
+        (line,) = [line for line in worker.lines() if " is away: " in line]
+        assert re.search(told, line)
+    finally:
+        fleet.close()
+
+
+@contextlib.asynccontextmanager
+async def listening(*answers: Answer) -> AsyncGenerator[int]:
+    """A port at which the first connection gets the first answer, and so on; the last answer is also that of all further ones."""
+    left = list(answers)
+    made: list[asyncio.StreamWriter] = []
+    ended: list[asyncio.Event] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made.append(writer)
+        ended.append(done := asyncio.Event())
+        try:
+            with contextlib.suppress(OSError):
+                await (left.pop(0) if len(left) > 1 else left[0])(reader, writer)
+        finally:
+            writer.transport.abort()
+            done.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        for writer in made:
+            writer.transport.abort()
+        await asyncio.wait_for(asyncio.gather(*(one.wait() for one in ended)), 5)
+
+
+async def hang_up(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+
+
+async def be_silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read()  # until the other side leaves
+
+
+async def alert(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(100)
+    writer.write(b"\x15\x03\x03\x00\x02\x02\x46")
+    await reader.read()
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+@pytest.mark.parametrize("answer", [hang_up, be_silent], ids=["hangs up", "is silent"])
+async def test_a_server_of_which_nothing_is_known_is_not_said_to_speak_either_way(scheme: str, answer: Answer) -> None:
+    async with listening(answer) as port:
+        wire = Wire(endpoint_of(f"{scheme}://127.0.0.1:{port}/0"), "test")
+        with pytest.raises(Away) as caught:
+            await wire.call("PING", timeout=0.3)
+    assert "speak" not in str(caught.value)
+
+
+async def test_an_alert_is_known_for_tls(server: TlsServer) -> None:
+    """Some servers say what they did not like before they hang up, in TLS' own words: no reply of Redis."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            writer.write(data)
+        writer.transport.abort()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, to_them = await asyncio.open_connection("127.0.0.1", server.tls_port)
+        await asyncio.gather(pass_on(reader, to_them), pass_on(theirs, writer), return_exceptions=True)
+
+    async with listening(alert, relay) as port:
+        wire = Wire(endpoint_of(f"redis://127.0.0.1:{port}/0"), "test")
+        with pytest.raises(Away, match=rf"the server at 127\.0\.0\.1:{port} speaks TLS: use rediss://"):
+            await wire.call("PING", timeout=2)
 
 
 async def test_a_worker_works_by_tls_alone(server: TlsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from aiojobs_rt.adapters.redis.replies import Replies
-from aiojobs_rt.adapters.redis.tls import advice
+from aiojobs_rt.adapters.redis.tls import advice, other_way
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -120,22 +120,22 @@ async def open_connection(
         if "DB index" in str(error) or "SELECT is not allowed" in str(error):
             raise ConfigurationError(f"{display}: {error}") from None
         raise Away(f"{display}: {error}", sent=False) from None
-    except (TimeoutError, *AWAY) as error:
+    except (TimeoutError, exceptions.InvalidResponse, *AWAY) as error:
         await drop(connection)
-        raise Away(
-            _unreachable(display, error, arguments), sent=False, silent=isinstance(error, TimeoutError)
-        ) from None
+        raise await unreachable(display, error, {**arguments, "connection_class": factory}) from None
     except BaseException:
         await drop(connection)
         raise
     return connection
 
 
-def _unreachable(display: str, error: Exception, arguments: dict[str, Any]) -> str:
-    """Why there is no connection, and what to do where that is known."""
+async def unreachable(display: str, error: Exception, arguments: dict[str, Any]) -> Away:
+    """Why there is no connection, and what to do where that is known. It may ask the server once more, for at most 0.5 s."""
     told = f"{display}: {str(error) or 'no answer'}"
-    advised = advice(error, arguments)
-    return f"{told.rstrip('.')}: {advised}" if advised else told
+    advised = advice(error, arguments) or await other_way(error, arguments)
+    if advised:
+        return Away(f"{told.rstrip('.')}: {advised}", sent=False)
+    return Away(told, sent=False, silent=isinstance(error, TimeoutError))
 
 
 class Wire:

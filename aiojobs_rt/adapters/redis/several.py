@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse
 from redis.retry import Retry
 
 from aiojobs_rt.adapters.redis.connection import (
@@ -18,6 +19,7 @@ from aiojobs_rt.adapters.redis.connection import (
     open_connection,
     pack,
     read_reply,
+    unreachable,
     write_now,
 )
 from aiojobs_rt.adapters.redis.endpoint import Endpoint, sync_kind
@@ -74,6 +76,8 @@ class SeveralHosts(Endpoint):
                 return await read_reply(connection)
         except TimeoutError:
             raise Away(f"{question.address}: no answer within {ASK_TIMEOUT:g} s", sent=False) from None
+        except (InvalidResponse, *AWAY) as error:
+            raise await unreachable(str(question.address), error, arguments) from None
         finally:
             close_now(connection)
 
