@@ -202,20 +202,24 @@ def _queue(queue: QueueSummary) -> list[Finding]:
 
 
 async def _strangers(admin: Admin, queue: str, known: Container[str]) -> list[Finding]:
-    """Whether jobs of a queue are of classes that nobody knows; the first 500 in each state are looked at."""
+    """Whether jobs of a queue are of classes that nobody knows; the first 500 in each state are looked at, and it is said where there are more."""
     names: Counter[str] = Counter()
+    partly: list[str] = []
     for state in LOOKED_THROUGH:
         page = await admin.jobs(queue, state, limit=MOST_JOBS)
         names.update(job.job for job in page.jobs if job.id and job.job not in known)
+        if page.next:
+            partly.append(state)
+    looked = f" Only the first {MOST_JOBS} jobs {' and '.join(partly)} were looked at." if partly else ""
     if not names:
-        return []
+        return [Finding("OK", f"queue {queue}", f"No job of an unknown class was found.{looked}")] if partly else []
     shown = ", ".join(f"{name} ({count})" for name, count in names.most_common(MOST_NAMES))
     more = f" and {len(names) - MOST_NAMES} more names" if len(names) > MOST_NAMES else ""
     return [
         Finding(
             "WARN",
             f"queue {queue}",
-            f"{_jobs(names.total())} of classes that these modules do not define: {shown}{more}.",
+            f"{_jobs(names.total())} of classes that these modules do not define: {shown}{more}.{looked}",
             "Name their modules too, here and for the worker. Was a class renamed? `name = ...` on it keeps its old name.",
         )
     ]

@@ -254,6 +254,24 @@ def test_the_doctor_finds_jobs_that_a_worker_of_these_modules_would_not_know(
         assert told not in CliRunner().invoke(app, ["doctor", "--redis-url", redis_url]).stdout
 
 
+def test_the_doctor_says_where_it_has_looked_at_the_first_jobs_only(
+    shop: Callable[..., Any], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiojobs_rt.admin.doctor.MOST_JOBS", 3)
+    for number in range(3):
+        shop("enqueue", "cli_shop:Add", f"[{number}]")
+    arguments = ["doctor", "cli_shop", "--redis-url", redis_url]
+    assert "were looked at" not in CliRunner().invoke(app, arguments).stdout
+    shop("enqueue", "cli_shop:Add", "[3]")
+    told = "queue default: No job of an unknown class was found. Only the first 3 jobs waiting were looked at."
+    assert f"OK     {told}" in CliRunner().invoke(app, arguments).stdout
+    with RawQueue(redis_url, "default") as queue:
+        queue.enqueue(*(f"default.{letter}" for letter in "abcd"), route="+60000")
+    shown = CliRunner().invoke(app, arguments).stdout
+    told = "Job (3). Only the first 3 jobs waiting and scheduled were looked at."
+    assert f"3 jobs of classes that these modules do not define: {told}" in shown
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
