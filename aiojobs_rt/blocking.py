@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from aiojobs_rt.enqueue import Bound, deliver, deliver_all
+from aiojobs_rt.enqueue import Bound, checked, deliver, deliver_all, described
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -90,7 +90,7 @@ def perform_later(job: Bound[R_co]) -> BlockingHandle[R_co]:
         EnqueueError: see `Job.perform_later`. After a KeyboardInterrupt the job may or may not have been enqueued.
     """
     if not isinstance(job, Bound):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-        raise TypeError(f"perform_later takes a bound job, such as SendWelcome.bind(42), got a {type(job).__name__}")
+        raise TypeError(f"perform_later takes a bound job, such as SendWelcome.bind(42), got {described(job)}")
     name = job.job.__name__
     return BlockingHandle(call(lambda: deliver(job), f"{name}.perform_later(...)"))
 
@@ -106,7 +106,7 @@ def perform_all_later(
         TypeError: one of `jobs` is not bound, or `spread` is no duration.
         ValueError: `spread` is negative, not finite, or longer than a hundred years.
     """
-    bound = list(jobs)
+    bound = checked(jobs)
     return [
         BlockingHandle(handle) for handle in call(lambda: deliver_all(bound, spread=spread), "perform_all_later(...)")
     ]

@@ -127,6 +127,9 @@ class Setter(Generic[P, R]):
         )
 
 
+Setter.__call__.__qualname__ = "Job.set"  # the name by which Python complains of an option that does not exist
+
+
 class Configured(Generic[P, R]):
     """A job class with options for one job: what `Job.set(...)` returns. Its methods are those of the class."""
 

@@ -233,12 +233,7 @@ async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta |
         TypeError: one of `jobs` is not bound, or `spread` is no duration.
         ValueError: `spread` is negative, not finite, or longer than a hundred years.
     """
-    bound = list(jobs)
-    for job in bound:
-        if not isinstance(job, Bound):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-            raise TypeError(
-                f"perform_all_later takes bound jobs, such as SendWelcome.bind(42); got {_described(job)}, and enqueued nothing"
-            )
+    bound = checked(jobs)
     if spread is not None:
         spread_ms = to_ms(spread, what="spread")
         bound = [job.later(spread_ms * index // len(bound)) for index, job in enumerate(bound)]
@@ -280,9 +275,23 @@ def tell_enqueued(envelope: Envelope) -> None:
     events.publish("enqueued", envelope.id, envelope.job, envelope.queue, details=details)
 
 
-def _described(job: object) -> str:
+def checked(jobs: Iterable[Bound[Any]]) -> list[Bound[Any]]:
+    """The jobs, all of them bound; else TypeError."""
+    wanted = "perform_all_later takes bound jobs, such as SendWelcome.bind(42)"
+    if isinstance(jobs, (Bound, type)) or inspect.iscoroutine(jobs):
+        raise TypeError(f"{wanted}, in a list or another iterable; got {described(jobs)}, and enqueued nothing")
+    bound = list(jobs)
+    for job in bound:
+        if not isinstance(job, Bound):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise TypeError(f"{wanted}; got {described(job)}, and enqueued nothing")
+    return bound
+
+
+def described(job: object) -> str:
     """What is no bound job, without its values; a coroutine among them is closed, or Python would warn of it."""
     if inspect.iscoroutine(job):
         job.close()
         return "a coroutine (write bind in the place of perform_later)"
+    if isinstance(job, Bound):
+        return "a single one"
     return f"the class {job.__qualname__}" if isinstance(job, type) else f"a {type(job).__name__}"

@@ -29,7 +29,7 @@ from aiojobs_rt.core.continuation import Continuation
 from aiojobs_rt.core.generics import defining_class, open_parameters, type_arguments
 from aiojobs_rt.core.hooks import compile_hooks
 from aiojobs_rt.core.message import JobMessage, new_job_id
-from aiojobs_rt.core.methods import wrong_choice, wrong_lifespan, wrong_perform
+from aiojobs_rt.core.methods import wrong_choice, wrong_init, wrong_lifespan, wrong_perform
 from aiojobs_rt.core.options import Options
 from aiojobs_rt.core.plan import Plan
 from aiojobs_rt.core.result import Result
@@ -163,6 +163,8 @@ class Job:
             return
         if wrong := wrong_perform(cls):
             raise InvalidJob(f"{cls.__qualname__}.perform {wrong}")
+        if wrong := wrong_init(cls):
+            raise InvalidJob(f"{cls.__qualname__}.__init__ {wrong}")
         frame = sys._getframe(1)  # noqa: SLF001 - names local to the function that defines the class, as pydantic does
         while frame.f_code.co_name in ("__init_subclass__", "__new__") and frame.f_back is not None:
             frame = frame.f_back

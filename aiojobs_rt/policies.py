@@ -39,6 +39,7 @@ from aiojobs_rt.core.decision import (
 )
 from aiojobs_rt.core.durations import to_ms
 from aiojobs_rt.core.message import check_queue_name
+from aiojobs_rt.core.methods import takes
 from aiojobs_rt.core.options import check_priority
 from aiojobs_rt.errors import Directive
 
@@ -185,6 +186,8 @@ def _declare(job_class: Any, policy: Policy, what: str, callback: Callback | Non
         raise TypeError(f"{what} decorates a job class, got {job_class!r}; put it above the `class` statement")
     if isinstance(callback, str) and not callable(getattr(job_class, callback, None)):
         raise TypeError(f"{what}: {job_class.__qualname__} has no method {callback!r}; define it or pass a function")
+    if isinstance(callback, str) and not _takes_the_error(job_class, callback):
+        raise TypeError(f"{what}: {job_class.__qualname__}.{callback} must take self and the error")
     own: tuple[Policy, ...] = vars(job_class).get(DECLARED, ())
     twins = sum(other.key.partition("#")[0] == policy.key for other in own)
     if twins:
@@ -194,11 +197,18 @@ def _declare(job_class: Any, policy: Policy, what: str, callback: Callback | Non
     return job_class
 
 
+def _takes_the_error(job_class: type, name: str) -> bool:
+    plain = inspect.isfunction(inspect.getattr_static(job_class, name))
+    return takes(getattr(job_class, name), 2 if plain else 1)
+
+
 def _mark(method: Any, errors: tuple[type[BaseException], ...], what: str) -> Any:
     if isinstance(method, type):
         raise TypeError(f"{what} on the class {method.__qualname__} needs handler=: a function or the name of a method")
     if not inspect.isfunction(method):
         raise TypeError(f"{what} decorates a method `def name(self, error)`, got {method!r}")
+    if not takes(method, 2):
+        raise TypeError(f"{what}: {method.__qualname__} must take self and the error")
     setattr(method, RESCUES, (*getattr(method, RESCUES, ()), errors))
     return method
 
@@ -221,6 +231,8 @@ def _check_wait(wait: Any) -> None:
     for function in (wait, getattr(wait, "__call__", None)):  # noqa: B004 - the method itself is wanted, not whether it exists
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"wait must be sync, got {wait!r}; it only computes how long to wait")
+    if not isinstance(wait, Backoff) and not takes(wait, 2):
+        raise TypeError(f"wait must take two arguments, the failures so far and the error, got {wait!r}")
 
 
 def _check_attempts(attempts: Any) -> None:
@@ -242,3 +254,5 @@ def _check_jitter(jitter: Any) -> None:
 def _check_callback(what: str, callback: Any) -> None:
     if callback is not None and not isinstance(callback, str) and not callable(callback):
         raise TypeError(f"{what} must be a function of (job, error) or the name of a method, got {callback!r}")
+    if callable(callback) and not takes(callback, 2):
+        raise TypeError(f"{what} must take two arguments, the job and the error, got {callback!r}")

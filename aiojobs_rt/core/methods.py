@@ -1,9 +1,13 @@
-"""Whether what a job class defines as `perform`, `lifespan`, `choose_queue` and `choose_priority` can be called as it will be; what to write instead, if not."""
+"""Whether what a job class defines as `perform`, `__init__`, `lifespan`, `choose_queue` and `choose_priority` can be called as it will be; what to write instead, if not."""
 
 from __future__ import annotations
 
 import inspect
 from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def wrong_perform(owner: type) -> str | None:
@@ -46,3 +50,23 @@ def wrong_choice(owner: type, name: str) -> str | None:
     except TypeError:
         return "must take self, and nothing else; the job's arguments are in self.arguments"
     return None
+
+
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function may be called with so many arguments; True for one that does not tell."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def wrong_init(owner: type) -> str | None:
+    """What is wrong with a class's __init__, as the end of "X.__init__ ..."; None: nothing."""
+    if takes(getattr(owner, "__init__"), 1):  # noqa: B009 - that of an instance would be unsound to mypy
+        return None
+    return "must need nothing but self: a worker makes the job, and gives its arguments to perform; what jobs share comes from `lifespan`, as self.state"

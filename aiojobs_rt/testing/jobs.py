@@ -196,7 +196,10 @@ def recording_jobs(*, everywhere: bool = False) -> Generator[Jobs]:
     """
     adapter = TestAdapter()
     with overridden(adapter, everywhere=everywhere):
-        yield Jobs(adapter)
+        try:
+            yield Jobs(adapter)
+        finally:
+            adapter.end()
 
 
 class _Wanted:

@@ -121,8 +121,12 @@ async def test_inside_a_running_loop_it_is_refused_with_what_to_await() -> None:
 
 
 def test_what_is_not_bound_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"such as SendWelcome\.bind\(42\), got a type"):
+    with pytest.raises(TypeError, match=r"such as SendWelcome\.bind\(42\), got the class Add"):
         blocking.perform_later(Add)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - what is tested
+    with pytest.raises(TypeError, match=r"got a coroutine \(write bind in the place of perform_later\)"):
+        blocking.perform_later(Add.perform_later(1))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - what is tested
+    with pytest.raises(TypeError, match=r"in a list or another iterable; got a single one"):
+        blocking.perform_all_later(Add.bind(1))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - what is tested
 
 
 def test_a_script_ends_by_itself_and_a_forked_child_has_a_thread_of_its_own(

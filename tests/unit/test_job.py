@@ -219,6 +219,10 @@ def test_an_async_generator_is_no_perform() -> None:
             r"Odd\.lifespan must be a context manager: write @asynccontext",
         ),
         ("@staticmethod\n async def lifespan(): ...", r"Odd\.lifespan must be a context manager"),
+        (
+            "def __init__(self, mailer): ...\n async def perform(self): ...",
+            r"Odd\.__init__ must need nothing but self: .* `lifespan`, as self\.state",
+        ),
     ],
 )
 def test_a_method_of_the_wrong_kind_is_refused_where_it_is_defined(method: str, message: str) -> None:
@@ -445,3 +449,18 @@ async def test_an_idempotency_key_is_that_of_the_arguments() -> None:
     ):
         PaysOut().idempotency_key("acount")
     assert PaysOut().idempotency_key() == PaysOut().idempotency_key()  # called directly: of the defaults
+
+
+def test_what_init_takes_beside_self_has_defaults() -> None:
+    class TakesMailer(Job):
+        def __init__(self, mailer: str = "smtp") -> None:
+            self.mailer = mailer
+
+        async def perform(self) -> None: ...
+
+    assert TakesMailer("fake").mailer == "fake"
+
+
+def test_an_option_for_one_job_that_does_not_exist_is_refused_in_the_name_of_set() -> None:
+    with pytest.raises(TypeError, match=r"^Job\.set\(\) got an unexpected keyword argument 'que'"):
+        Job.set(que="low")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] - what is tested

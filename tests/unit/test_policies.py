@@ -100,6 +100,9 @@ class AsyncWait:
         ({"priority": "high"}, TypeError, "priority .* 'high'"),
         ({"priority": True}, TypeError, "priority .* True"),
         ({"on_exhausted": 42}, TypeError, "on_exhausted .* 42"),
+        ({"wait": lambda: 3}, TypeError, "wait must take two arguments, the failures so far and the error"),
+        ({"wait": functools.partial(lambda _n: 3)}, TypeError, "wait must take two arguments"),
+        ({"on_exhausted": lambda _job: None}, TypeError, "on_exhausted must take two arguments, the job and the error"),
     ],
 )
 def test_a_wrong_option_of_retry_on_is_refused_by_name_and_value(
@@ -109,6 +112,22 @@ def test_a_wrong_option_of_retry_on_is_refused_by_name_and_value(
         retry_on(FlakyError, **options)
     assert type(refused.value) is kind
     assert str(refused.value).startswith("retry_on(FlakyError): ")
+
+
+def test_a_handler_that_does_not_take_the_error_is_refused() -> None:
+    def forgets(_job: Any) -> None: ...
+
+    with pytest.raises(
+        TypeError, match=r"discard_on\(FlakyError\): callback must take two arguments, the job and the error"
+    ):
+        discard_on(FlakyError, callback=forgets)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - what is tested
+    with pytest.raises(TypeError, match=r"rescue_from\(FlakyError\): .*forgets must take self and the error"):
+        rescue_from(FlakyError)(forgets)  # type: ignore[type-var] # pyright: ignore[reportArgumentType] - what is tested
+    job = type("Job", (), {"forgets": forgets, "told": staticmethod(forgets)})
+    with pytest.raises(TypeError, match=r"discard_on\(FlakyError\): Job\.forgets must take self and the error"):
+        discard_on(FlakyError, callback="forgets")(job)
+    discard_on(FlakyError, callback="told")(job)  # a static one is given the error alone
+    rescue_from(FlakyError, handler=lambda *_: None)(job)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from aiojobs_rt import (
     Job,
     Snooze,
     TestAdapter,
+    blocking,
     register_reference,
     retry_on,
 )
@@ -242,6 +244,26 @@ async def test_jobs_find_their_lifespan(jobs: Jobs) -> None:
     await jobs.perform_enqueued()
     await jobs.adapter.aclose()
     assert done == ["enter", "state", "state", "leave"]
+
+
+async def test_the_loop_of_blocking_leaves_the_lifespans_when_the_recording_ends() -> None:
+    left = threading.Event()
+
+    class WithStateInThread(Job):
+        @staticmethod
+        @asynccontextmanager
+        async def lifespan() -> AsyncGenerator[None]:
+            yield
+            left.set()
+
+        async def perform(self) -> None: ...
+
+    with recording_jobs(everywhere=True) as jobs:
+        async with jobs.performing():
+            await asyncio.to_thread(blocking.perform_later, WithStateInThread.bind())
+        jobs.assert_performed(WithStateInThread)
+        assert not left.is_set()
+    assert await asyncio.to_thread(left.wait, 10)
 
 
 async def test_a_value_that_arrives_changed_is_refused(jobs: Jobs) -> None:

@@ -50,6 +50,14 @@ class Lifespans:
         self._entered.clear()
         self.states.clear()
 
+    def leave_soon(self) -> None:
+        """In their loop: have them left without waiting for it. What a lifespan raises then is asyncio's to report."""
+        if self._keeper is not None:
+            self._keeper = None
+            self._wanted.put_nowait(None)
+        self._entered.clear()
+        self.states.clear()
+
     async def _keep(self) -> None:
         async with AsyncExitStack() as stack:
             while (wanted := await self._wanted.get()) is not None:

@@ -31,6 +31,10 @@ class PerLoop(Generic[T]):
         """Whether the running loop has one."""
         return asyncio.get_running_loop() in self._made
 
+    def all(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
+        """Those of all loops that are still there, running or closed."""
+        return list(self._made.items())
+
     def forget(self) -> T | None:
         """Take the running loop's away."""
         return self._made.pop(asyncio.get_running_loop(), None)

@@ -196,6 +196,12 @@ class TestAdapter(InProcessAdapter):
         if self._states.exists():
             await super().aclose()
 
+    def end(self) -> None:
+        """Have the lifespans left in every loop in which jobs ran: that of `aiojobs_rt.blocking` outlives the recording."""
+        for loop, state in self._states.all():
+            with suppress(RuntimeError):  # closed, and with it the lifespans
+                loop.call_soon_threadsafe(state.lifespans.leave_soon)
+
     async def _run_until(self, until_ms: int, which: Callable[[Held], bool]) -> list[PerformedJob]:
         runs: list[PerformedJob] = []
         self.virtual.hold(self.clock.now_ms())
