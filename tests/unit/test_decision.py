@@ -292,8 +292,8 @@ async def coroutine() -> float:
     return 1.0
 
 
-def without_parameters() -> float:
-    return 1.0
+def of_wrong_types(executions: int, _: BaseException) -> float:
+    return executions + "s"  # type: ignore[operator, no-any-return] # pyright: ignore[reportOperatorIssue] - what is tested
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def without_parameters() -> float:
         (returning(lambda: "10"), "got '10'"),
         (returning(lambda: True), "got True"),
         (returning(coroutine), "got <coroutine"),
-        (without_parameters, "TypeError"),
+        (of_wrong_types, "TypeError"),
     ],
 )
 def test_a_wait_that_goes_wrong_gives_way_to_the_default_backoff(wait: Any, note: str) -> None:
