@@ -67,6 +67,12 @@ class AsyncWait:
 
 
 @pytest.mark.acceptance(73)
+def forgets(_job: Any) -> None: ...
+
+
+def takes_any(*_: Any) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
@@ -101,8 +107,8 @@ class AsyncWait:
         ({"priority": True}, TypeError, "priority .* True"),
         ({"on_exhausted": 42}, TypeError, "on_exhausted .* 42"),
         ({"wait": lambda: 3}, TypeError, "wait must take two arguments, the failures so far and the error"),
-        ({"wait": functools.partial(lambda _n: 3)}, TypeError, "wait must take two arguments"),
-        ({"on_exhausted": lambda _job: None}, TypeError, "on_exhausted must take two arguments, the job and the error"),
+        ({"wait": functools.partial(forgets)}, TypeError, "wait must take two arguments"),
+        ({"on_exhausted": forgets}, TypeError, "on_exhausted must take two arguments, the job and the error"),
     ],
 )
 def test_a_wrong_option_of_retry_on_is_refused_by_name_and_value(
@@ -115,19 +121,17 @@ def test_a_wrong_option_of_retry_on_is_refused_by_name_and_value(
 
 
 def test_a_handler_that_does_not_take_the_error_is_refused() -> None:
-    def forgets(_job: Any) -> None: ...
-
     with pytest.raises(
         TypeError, match=r"discard_on\(FlakyError\): callback must take two arguments, the job and the error"
     ):
-        discard_on(FlakyError, callback=forgets)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - what is tested
+        discard_on(FlakyError, callback=forgets)  # pyright: ignore[reportArgumentType] - what is tested
     with pytest.raises(TypeError, match=r"rescue_from\(FlakyError\): .*forgets must take self and the error"):
-        rescue_from(FlakyError)(forgets)  # type: ignore[type-var] # pyright: ignore[reportArgumentType] - what is tested
+        rescue_from(FlakyError)(forgets)  # pyright: ignore[reportArgumentType] - what is tested
     job = type("Job", (), {"forgets": forgets, "told": staticmethod(forgets)})
     with pytest.raises(TypeError, match=r"discard_on\(FlakyError\): Job\.forgets must take self and the error"):
         discard_on(FlakyError, callback="forgets")(job)
     discard_on(FlakyError, callback="told")(job)  # a static one is given the error alone
-    rescue_from(FlakyError, handler=lambda *_: None)(job)
+    rescue_from(FlakyError, handler=takes_any)(job)
 
 
 @pytest.mark.parametrize(
