@@ -290,8 +290,8 @@ class Continuation:
         self._loaded = True
         state = self._message.extra.get(FIELD)
         if self._message.crashes and self._host is not None and (saved := await self._host.restore(self._message)):
-            later = orjson.loads(saved)
-            if not isinstance(state, dict) or later["moves"] > state.get("moves", 0):
+            later = _parse(saved)
+            if later is not None and (not isinstance(state, dict) or later["moves"] > state.get("moves", 0)):
                 state = later
                 self._message.extra = {**self._message.extra, FIELD: state}
         if isinstance(state, dict):
@@ -302,6 +302,15 @@ class Continuation:
             if events.subscribed:
                 step = None if self._open is None else self._open[0]
                 events.tell("resumed", self._message, details={"completed": (*self._completed,), "step": step})
+
+
+def _parse(saved: bytes) -> dict[str, Any] | None:
+    """Saved progress; None for what is none, such as a value that somebody wrote by hand."""
+    try:
+        state = orjson.loads(saved)
+    except orjson.JSONDecodeError:
+        return None
+    return state if isinstance(state, dict) and type(state.get("moves")) is int else None
 
 
 def progress_of(message: JobMessage) -> bytes | None:

@@ -67,7 +67,10 @@ class Progress:
             self._some.set()
 
     async def restore(self, message: JobMessage) -> bytes | None:
-        """What was saved last for a job whose worker died; waits for Redis, and tries again until it answers."""
+        """What was saved last for a job whose worker died; waits for Redis, and tries again until it answers.
+
+        None when nothing was saved, or what lies there is none: then the job goes on from what its message holds.
+        """
         while True:
             try:
                 saved: bytes | None = await self._wires.of(message.queue).call(
@@ -75,6 +78,9 @@ class Progress:
                 )
             except (Away, ConfigurationError) as error:
                 await self._state.redis_of(message.queue).failed(error)
+            except exceptions.ResponseError as error:
+                logger.warning("job %s (%s): its saved progress can't be read: %s", message.id, message.job, error)
+                return None
             else:
                 return None if saved is None else saved.partition(b" ")[2]
 
@@ -89,10 +95,8 @@ class Progress:
             except (Away, ConfigurationError) as error:
                 self._some.set()
                 await self._state.redis.failed(error)
-            except (
-                exceptions.ResponseError
-            ) as error:  # at maxmemory, for example: a crash costs more of the progress then
-                logger.warning("the progress of running jobs can't be saved: %s", error)
+            except exceptions.ResponseError as error:
+                logger.warning("the saved progress of ended jobs can't be removed: %s", error)
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -103,17 +107,26 @@ class Progress:
             job_id, queue = next(iter(self._ended.items()))
             await self._wires.of(queue).call("DEL", self._key(queue, job_id))
             del self._ended[job_id]
+        refused: list[tuple[str, exceptions.ResponseError]] = []
         for message in list(self._moved.values()):
             value = progress_of(message)
             if value is None or message.id not in self._moved:  # it has ended while another's was saved
                 continue
             moves = int(message.extra[FIELD]["moves"])
             self._saved.add(message.id)
-            await self._wires.of(message.queue).run(
-                script("progress"), (self._key(message.queue, message.id),), (moves, value, KEEP_MS)
-            )
+            try:
+                await self._wires.of(message.queue).run(
+                    script("progress"), (self._key(message.queue, message.id),), (moves, value, KEEP_MS)
+                )
+            except exceptions.ResponseError as error:
+                # at maxmemory, or a key of a wrong type: a crash costs this job more of its progress, and no other job anything
+                refused.append((message.id, error))
             if (latest := self._moved.get(message.id)) is not None and latest.extra[FIELD]["moves"] == moves:
                 del self._moved[message.id]
+        if refused:
+            job_id, error = refused[0]
+            more = f", and that of {len(refused) - 1} more" if len(refused) > 1 else ""
+            logger.warning("the progress of job %s%s can't be saved: %s", job_id, more, error)
 
     def _key(self, queue: str, job_id: str) -> str:
         return queue_keys(self._state.adapter.prefix, queue).progress + job_id

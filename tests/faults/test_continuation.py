@@ -63,3 +63,27 @@ async def test_kill_9_loses_a_second_of_progress_at_most(fleet: Fleet, moment: M
         assert sorted({int(row) for row in seen if row != "prepared"}) == list(range(ROWS))
         assert len(seen) - 1 - ROWS <= reached - saved["cursor"] + 1
         await wait_until(lambda: not client.exists(KEYS.progress + handle.id), what="the saved progress to be removed")
+
+
+@pytest.mark.parametrize("planted", ["of a wrong type", "no JSON", "no progress"])
+async def test_a_key_that_holds_no_progress_costs_no_job_anything_but_its_progress(fleet: Fleet, planted: str) -> None:
+    victim = await fleet.start(lease=1)
+    job = Stepwise.set(keep_result=60)
+    spoilt = await job.perform_later(ROWS, 0.02)
+    with fleet.client() as client:
+        key = KEYS.progress + spoilt.id
+        await wait_until(lambda: client.exists(key), what="progress to be saved")
+        if planted == "of a wrong type":
+            client.delete(key)
+            client.hset(key, "what", "is this?")
+            other = await job.perform_later(ROWS, 0.02)
+            await wait_until(
+                lambda: client.exists(KEYS.progress + other.id), what="the other job's progress to be saved"
+            )
+        victim.kill()
+        if planted != "of a wrong type":
+            client.set(key, {"no JSON": b"7 {", "no progress": b"7 [1]"}[planted])
+        await fleet.start(lease=1)
+        await spoilt.result(timeout=30)
+        client.delete(key)
+    assert {row for row in notes(fleet) if row != "prepared"} == {str(row) for row in range(ROWS)}
