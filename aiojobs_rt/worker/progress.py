@@ -124,9 +124,9 @@ class Progress:
             if (latest := self._moved.get(message.id)) is not None and latest.extra[FIELD]["moves"] == moves:
                 del self._moved[message.id]
         if refused:
-            job_id, error = refused[0]
+            job_id, why = refused[0]
             more = f", and that of {len(refused) - 1} more" if len(refused) > 1 else ""
-            logger.warning("the progress of job %s%s can't be saved: %s", job_id, more, error)
+            logger.warning("the progress of job %s%s can't be saved: %s", job_id, more, why)
 
     def _key(self, queue: str, job_id: str) -> str:
         return queue_keys(self._state.adapter.prefix, queue).progress + job_id

@@ -47,6 +47,8 @@ AWAY = (
 
 _NOT_NOW = ("MISCONF", "NOREPLICAS")
 """Error replies that pass: the disk is full, or too few replicas follow."""
+_REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
+"""As Redis 6.2 and 7.0 say it; as Valkey, and Redis since 7.2."""
 _NO_MASTER = ("READONLY You can't write", "instance state changed")
 """Error replies of a master that has become a replica; Redis 6.2 puts the first into a script's error."""
 
@@ -321,7 +323,7 @@ def is_no_master(error: Exception) -> bool:
 
 def is_refusal(error: Exception) -> bool:
     """Whether an error reply says that the user may not: run a command, reach a key, or do so inside a script."""
-    return isinstance(error, exceptions.NoPermissionError) or "The user executing the script can't" in str(error)
+    return isinstance(error, exceptions.NoPermissionError) or any(text in str(error) for text in _REFUSED_IN_SCRIPT)
 
 
 def raise_error(reply: object) -> None:
