@@ -116,6 +116,7 @@ class Reclaimer:
 
     async def beat(self, served: Served) -> None:
         """Look at one queue."""
+        served.note_question()
         if not served.registered or time.monotonic() > served.deadline - served.lease / 2:
             await self._renew(served)
         if not served.registered:
@@ -132,7 +133,7 @@ class Reclaimer:
         )  # fmt: skip
         self._state.redis_of(served.name).succeeded()
         self._state.clock.set(now_ms)
-        served.note_beat()
+        served.note_answer()
         names = [lane.decode(errors="replace") for lane in lanes]
         if served.set_lanes(names):
             self._on_lanes(served)

@@ -143,8 +143,8 @@ class Served:
         self.registered = False
         self.born = b""
         self.deadline = 0.0
-        self.beaten_at = 0.0
-        """time.monotonic() when a beat was last answered; 0: never."""
+        self.asked_at = 0.0
+        """time.monotonic() of the first beat that is not answered yet; 0: all are."""
         self.spares_until = 0.0
         """time.monotonic() until which this worker takes nobody for dead: Redis was away."""
         self.paused = False
@@ -194,15 +194,19 @@ class Served:
         """For how long nobody reclaims after Redis was away: a third of a lease, at least 5 s."""
         return int(max(self.lease / 3, 5.0) * 1000)
 
-    def note_beat(self) -> None:
+    def note_question(self) -> None:
+        """A beat is about to be sent."""
+        self.asked_at = self.asked_at or time.monotonic()
+
+    def note_answer(self) -> None:
         """A beat was answered. After so long a silence that living workers' leases may have passed, they get time to renew them.
 
-        Half a lease: renewed each third, a lease passes in no shorter one.
+        Renewed each third, a lease passes in no outage shorter than two thirds of it; a sixth may be over before the first beat in it.
         """
         now = time.monotonic()
-        if self.beaten_at and now - self.beaten_at > self.lease / 2:
+        if self.asked_at and now - self.asked_at > 0.4 * self.lease:
             self.spares_until = now + self.grace_ms() / 1000
-        self.beaten_at = now
+        self.asked_at = 0.0
 
     def may_reclaim(self) -> bool:
         """Whether who has no valid lease by now is dead, and not cut off as this worker was."""

@@ -519,12 +519,11 @@ async def test_after_a_silence_of_redis_nobody_is_taken_for_dead_at_once(
     async with running(lease=60) as worker:
         served = worker._state.queues["default"]
         monkeypatch.setattr(served, "grace_ms", lambda: 300)
-        await wait_until(lambda: served.beaten_at)
-        since = served.beaten_at - 31  # as after an outage of half a lease
-        served.beaten_at = since
+        await wait_until(lambda: served.registered)
         client.zadd(KEYS.workers, {"late.0": 1})
+        served.asked_at = time.monotonic() - 31  # as after an outage of half a lease
         worker._reclaimer.soon.set()
-        await wait_until(lambda: served.beaten_at > since)
+        await wait_until(lambda: served.asked_at == 0)
         assert client.zscore(KEYS.workers, "late.0") == 1
         await wait_until(served.may_reclaim)
         worker._reclaimer.soon.set()
