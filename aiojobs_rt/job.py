@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
+import warnings
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -30,6 +31,7 @@ from aiojobs_rt.core.generics import defining_class, open_parameters, type_argum
 from aiojobs_rt.core.hooks import compile_hooks
 from aiojobs_rt.core.message import JobMessage, new_job_id
 from aiojobs_rt.core.methods import wrong_choice, wrong_init, wrong_lifespan, wrong_perform
+from aiojobs_rt.core.misspelt import misspelt
 from aiojobs_rt.core.options import Options
 from aiojobs_rt.core.plan import Plan
 from aiojobs_rt.core.result import Result
@@ -143,6 +145,12 @@ class Job:
         cls.name = cls.__dict__.get("name", cls.__name__)
         cls._arguments = cls._result = cls._local_names = None
         cls._options = Options.of(cls)
+        for wrong_name, option in misspelt(cls):
+            warnings.warn(
+                f"{cls.__qualname__}.{wrong_name} is no option and changes nothing; did you mean {option}? "
+                "(An attribute of your own: begin its name with an underscore.)",
+                stacklevel=2,
+            )
         cls._configured = Configured(cls)
         if not isinstance(cls.name, str) or not 1 <= len(cls.name) <= 200 or not cls.name.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise InvalidJob(f"{cls.__qualname__}: name must be 1 to 200 printable characters, got {cls.name!r}")

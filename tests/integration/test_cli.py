@@ -209,6 +209,11 @@ def test_pause_and_resume(shop: Callable[..., Any], redis_url: str) -> None:
         assert shop("resume", "default").stdout == "Queue default was not paused.\n"
         assert "(paused)" not in shop("queues").stdout
 
+        unknown = shop("pause", "defualt")
+        assert unknown.stdout == "Queue defualt is paused.\n"
+        assert unknown.stderr.startswith("No job or worker has named this queue so far: there are default.")
+        shop("resume", "defualt")
+
 
 def test_a_list_says_how_it_goes_on(shop: Callable[..., Any], redis_url: str) -> None:
     with RawQueue(redis_url, "default") as queue:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from aiojobs_rt import DefinitionError, InvalidArguments, InvalidJob, Job, JobHandle, discard_on, retry_on
 from aiojobs_rt.core import registry
+from aiojobs_rt.core.misspelt import OPTIONS
 from aiojobs_rt.core.outcome import Retried, Succeeded
 from tests.support.recording import RecordingAdapter, as_message, message_of, run
 
@@ -464,3 +465,31 @@ def test_what_init_takes_beside_self_has_defaults() -> None:
 def test_an_option_for_one_job_that_does_not_exist_is_refused_in_the_name_of_set() -> None:
     with pytest.raises(TypeError, match=r"^Job\.set\(\) got an unexpected keyword argument 'que'"):
         Job.set(que="low")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] - what is tested
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("max_attempt", 1, "max_attempts"),
+        ("retries", 3, "max_attempts"),
+        ("queue_name", "low", "queue"),
+        ("time_out", 3.0, "timeout"),
+    ],
+)
+def test_an_attribute_that_looks_like_a_misspelt_option_is_warned_of(name: str, value: object, meant: str) -> None:
+    with pytest.warns(
+        UserWarning, match=rf"Misspells\.{name} is no option and changes nothing; did you mean {meant}\?"
+    ):
+        type("Misspells", (Job,), {name: value})
+
+
+def test_attributes_of_ones_own_are_not_warned_of() -> None:
+    type(
+        "HasItsOwn", (Job,), {"names": ("ada",), "queues": ["a"], "_retries": 3, "template": "welcome", "adapters": {}}
+    )
+
+
+def test_all_options_are_known_to_the_search_for_misspelt_ones() -> None:
+    assert set(OPTIONS) == set(Job.__annotations__) - {"name", "state"} - {
+        n for n in Job.__annotations__ if n.startswith("_")
+    }
