@@ -60,12 +60,14 @@ class Ended:
         result: its result as JSON, or None when none is kept.
         error: class name and message of the last error, or the reason; empty when it succeeded.
         encrypted: the job is; operators are not shown the result.
+        secret: the result holds a SecretStr or the like; operators see stars.
     """
 
     outcome: str
     result: bytes | None = field(default=None, repr=False)
     error: str = ""
     encrypted: bool = False
+    secret: bool = False
 
 
 class Adapter(Protocol):

@@ -12,7 +12,7 @@ from aiojobs_rt.adapters.redis.adapter import ended_of
 from aiojobs_rt.admin.records import Attempt, JobDetails, JobSummary, QueueSummary, Steps
 from aiojobs_rt.core.continuation import FIELD
 from aiojobs_rt.core.message import ENCRYPTED, JobMessage, MalformedMessage, NewerMessage, parse
-from aiojobs_rt.core.secret_values import SECRET, hidden
+from aiojobs_rt.core.secret_values import SECRET, STARS, hidden
 from aiojobs_rt.encryption import is_sealed
 
 if TYPE_CHECKING:
@@ -149,7 +149,11 @@ def ended(job_id: str, queue: str, line: bytes, record: bytes) -> JobDetails:
 
 def shown_result(ended: Ended) -> bytes | None:
     """What operators see of a result."""
-    return NOT_SHOWN if ended.encrypted and ended.result is not None else ended.result
+    if ended.result is None:
+        return None
+    if ended.encrypted:
+        return NOT_SHOWN
+    return orjson.dumps(STARS) if ended.secret else ended.result
 
 
 def together(name: str, parts: list[QueueSummary]) -> QueueSummary:

@@ -143,7 +143,8 @@ async def execute(message: JobMessage, job_class: type[Job], halt: Halt, runtime
         keep_ms = options.keep_ms if not message.options else message.options.get("keep_result", options.keep_ms)
         if not keep_ms:
             return SUCCEEDED
-        return Succeeded(job_class.result().dump(value), keep_ms)
+        result = job_class.result()
+        return Succeeded(result.dump(value), keep_ms, result.secret)
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is its own failure (G13)
         return await _conclude(job, job_class, message, error, halt=halt, runtime=runtime)
     finally:
@@ -237,7 +238,7 @@ async def _conclude(
             # the job's own declarations have had their turn
             decision, error = decide_for(object, options, message, failure, now_ms), failure
     if decision.kind == "rescue":
-        return Succeeded(result, keep_ms) if keep_ms else SUCCEEDED
+        return Succeeded(result, keep_ms, job_class.result().secret) if keep_ms else SUCCEEDED
     if events.subscribed and decision.policy is not None and decision.kind in ("exhausted", "dead"):
         events.tell("exhausted", message, error=summary(decision.error), details={"reason": decision.reason})
     outcome = _outcome(decision, message, error, keep_ms=keep_ms, now_ms=now_ms, worker=runtime.worker)

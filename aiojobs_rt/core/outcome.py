@@ -21,10 +21,12 @@ class Succeeded:
     Attributes:
         result: the return value as JSON, or None when the job keeps none.
         keep_ms: for how long to keep it.
+        secret: people see stars in its place.
     """
 
     result: bytes | None = field(default=None, repr=False)
     keep_ms: int = 0
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from aiojobs_rt.core import wire
 from aiojobs_rt.core.annotations import describe, resolve, schema_of
 from aiojobs_rt.core.bounds import MAX_DEPTH, deeper
 from aiojobs_rt.core.explanation import details
+from aiojobs_rt.core.secret_values import holds_secret
 from aiojobs_rt.errors import InvalidArguments, InvalidJob
 
 if TYPE_CHECKING:
@@ -26,13 +27,17 @@ class Result:
     """What a job's perform returns, compiled from its return annotation.
 
     Without an annotation, or with `Any`, a result is plain JSON: a tuple arrives as a list.
+
+    Attributes:
+        secret: it holds a SecretStr, SecretBytes or Secret: people see stars in its place.
     """
 
-    __slots__ = ("_job", "_load", "_to_json", "_validate")
+    __slots__ = ("_job", "_load", "_to_json", "_validate", "secret")
 
     def __init__(self, job: str, schema: Schema) -> None:
         """Use `of`."""
         self._job = job
+        self.secret = holds_secret(schema)
         self._validate = wire.incoming(schema).validate_python
         serialiser, validator = wire.travelling(schema)
         self._to_json = serialiser.to_json

@@ -1,7 +1,7 @@
-"""Secret values: which arguments hold a SecretStr, SecretBytes or Secret, and what people see in their place.
+"""Secret values: which arguments and results hold a SecretStr, SecretBytes or Secret, and what people see in their place.
 
 A secret travels by value, as `perform` wants it. Which parameters hold one travels in the job's meta, so that whoever shows arguments
-without knowing the class (an operator, the command line) shows stars.
+without knowing the class (an operator, the command line) shows stars. That a result holds one stands in its record.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ def secret_parameters(schema: Schema) -> tuple[str, ...]:
     whole = schema["schema"] if schema["type"] == "definitions" else schema
     known = _definitions(schema)
     return tuple(name for name, field in whole["fields"].items() if _holds_secret(field, known, set()))
+
+
+def holds_secret(schema: Schema) -> bool:
+    """Whether a value of this schema is secret or holds something secret, however deep."""
+    return _holds_secret(schema["schema"] if schema["type"] == "definitions" else schema, _definitions(schema), set())
 
 
 def shown(schema: Schema) -> SchemaSerializer:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import orjson
 from redis import exceptions
 
-from aiojobs_rt.adapters.redis.adapter import SUCCEEDED_RECORD, encrypted_record
+from aiojobs_rt.adapters.redis.adapter import SECRET_RECORD, SUCCEEDED_RECORD, encrypted_record
 from aiojobs_rt.adapters.redis.batching import MAX_JOBS, Batcher
 from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel
@@ -201,7 +201,7 @@ class Settler:
                 return "cancelled", (keep_ms, value, "", ""), self._record(ran, "cancelled", began, ended)
             case _:
                 history = "1" if _has_history(ran) else ""
-                value = b"" if outcome.result is None else _kept(ran, outcome.result)
+                value = b"" if outcome.result is None else _kept(ran, outcome.result, secret=outcome.secret)
                 record = self._record(ran, "succeeded", began, ended)
                 return "kept", (outcome.keep_ms, value, history, ""), record
 
@@ -349,10 +349,10 @@ class _Queue:
         self._kept.append(item)
 
 
-def _kept(message: JobMessage, result: bytes) -> bytes:
+def _kept(message: JobMessage, result: bytes, *, secret: bool) -> bytes:
     """What is kept of a result."""
     if ENCRYPTED not in message.extra:
-        return SUCCEEDED_RECORD + result + b"}"
+        return (SECRET_RECORD if secret else SUCCEEDED_RECORD) + result + b"}"
     try:
         return encrypted_record(message.id, result)
     except Exception:

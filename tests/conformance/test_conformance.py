@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 
 from aiojobs_rt import (
     AesGcmCipher,
@@ -169,6 +170,21 @@ async def test_a_result_comes_back_as_perform_gave_it(on: Bed) -> None:
     assert await handle.result(timeout=5) == "a"
     assert await Note.handle(handle.id).result(timeout=5) == "a"
     assert await JobHandle.of(handle.id, adapter=on.adapter).status() == "succeeded"
+
+
+class Issues(CarriedJob):
+    async def perform(self, user: str) -> dict[str, SecretStr]:
+        return {user: SecretStr("hunter2")}
+
+
+async def test_a_secret_result_arrives_and_is_shown_as_stars(on: Bed, admin: Administers) -> None:
+    handle = await Issues.perform_later("ada")
+    await on.reaches(handle, "succeeded")
+    assert (await handle.result(timeout=5))["ada"].get_secret_value() == "hunter2"
+    shown = await admin.job(handle.id)
+    assert shown is not None
+    assert shown.result == b'"**********"'
+    assert "hunter2" not in repr(shown)
 
 
 async def test_jobs_run_in_the_order_of_enqueueing(on: Bed) -> None:

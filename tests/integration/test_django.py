@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.db import connection, connections, transaction
 
-from aiojobs_rt import EnqueueError, Job, RedisAdapter, blocking
+from aiojobs_rt import AesGcmCipher, EnqueueError, Job, RedisAdapter, Worker, blocking, use_cipher
 from aiojobs_rt.adapters.redis.keys import queue_keys
 from aiojobs_rt.integrations.django import enqueue_after_commit
 
@@ -28,6 +28,14 @@ atomic: Any = transaction.atomic  # untyped in Django
 
 class DjangoReceipt(Job):
     async def perform(self, n: int) -> None: ...
+
+
+class DjangoSealed(Job):
+    encrypted = True
+    keep_result = 60
+
+    async def perform(self, card: str) -> str:
+        return card
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,3 +115,20 @@ async def test_in_asynchronous_code_it_is_called_where_the_models_are(redis_serv
 
     await asyncio.to_thread(save)
     assert enqueued(redis_server) == [b'{"n":2}']
+
+
+def test_an_encrypted_job_is_sealed_when_it_is_given_and_opened_by_its_worker(
+    redis_server: RedisServer, adapter: RedisAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DjangoSealed, "adapter", adapter)
+    use_cipher(AesGcmCipher([AesGcmCipher.generate_key()]))
+    try:
+        with atomic():
+            handle = enqueue_after_commit(DjangoSealed.bind("hunter2"))
+        (args,) = enqueued(redis_server)
+        assert b"hunter2" not in args
+        worker = Worker(adapter=adapter, concurrency=1, burst=True)
+        blocking.call(worker.run, "worker.run()")
+        assert blocking.BlockingHandle(handle).result(timeout=5) == "hunter2"
+    finally:
+        use_cipher(None)

@@ -289,16 +289,31 @@ async def test_a_result_that_cannot_be_encrypted_is_not_kept_and_the_job_has_suc
     assert "its result can't be encrypted, and is not kept" in caplog.text
 
 
-async def test_an_outbox_holds_it_encrypted_and_so_does_an_enqueue_after_commit(tmp_path: Path, client: Any) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+async def test_an_outbox_holds_it_encrypted_and_so_does_an_enqueue_after_commit(
+    database: str, request: pytest.FixtureRequest, tmp_path: Path, client: Any
+) -> None:
     outbox = Outbox()
-    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/shop.db")
+    if database == "sqlite":
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/shop.db")
+    else:
+        engine = create_async_engine(
+            f"postgresql+asyncpg://postgres@/postgres?host={request.getfixturevalue('postgres')}"
+        )
     async with engine.begin() as connection:
         await connection.run_sync(outbox.table.metadata.create_all)
     async with AsyncSession(engine) as session:
         handles = [outbox.add(session, Gives.bind(CARD)), enqueue_after_commit(session, Gives.bind(CARD))]
         await session.commit()
-    assert CARD.encode() not in (tmp_path / "shop.db").read_bytes()
+    async with engine.connect() as connection:
+        (row,) = await connection.execute(outbox.table.select())
+    assert handles[0].id in repr(row)
+    assert CARD not in repr(row)
+    if database == "sqlite":
+        assert CARD.encode() not in (tmp_path / "shop.db").read_bytes()
     assert await outbox.relay_once(engine) == 1
+    async with engine.begin() as connection:
+        await connection.run_sync(outbox.table.metadata.drop_all)
     await engine.dispose()
     assert CARD.encode() not in everything(client)
     async with working():

@@ -175,8 +175,9 @@ class Memory:
                 self._end(held, Ended("discarded", error=reason), keep_ms, now_ms)
             case Cancelled(keep_ms):
                 self._end(held, Ended("cancelled"), keep_ms, now_ms)
-            case Succeeded(result, keep_ms):
-                self._end(held, Ended("succeeded", result, encrypted=ENCRYPTED in message.extra), keep_ms, now_ms)
+            case Succeeded(result, keep_ms, secret):
+                ended = Ended("succeeded", result, encrypted=ENCRYPTED in message.extra, secret=secret)
+                self._end(held, ended, keep_ms, now_ms)
 
     # -- queries -------------------------------------------------------------------------------------
 

@@ -347,6 +347,8 @@ def ended_of(record: bytes) -> Ended:
     if record.startswith(SUCCEEDED_RECORD):
         # the result's own bytes, not what orjson makes of them: an integer may be longer than 64 bits
         return Ended("succeeded", result=record[len(SUCCEEDED_RECORD) : -1])
+    if record.startswith(SECRET_RECORD):
+        return Ended("succeeded", result=record[len(SECRET_RECORD) : -1], secret=True)
     fields: dict[str, Any] = orjson.loads(record)
     return Ended(fields["outcome"], error=fields.get("error", ""))
 
@@ -357,6 +359,7 @@ def _noted(line: bytes) -> str:
 
 
 SUCCEEDED_RECORD = b'{"outcome":"succeeded","result":'
+SECRET_RECORD = b'{"outcome":"succeeded","secret":'
 ENCRYPTED_RECORD = b'{"outcome":"succeeded","encrypted":"'
 
 
