@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aiojobs_rt.promoter")
 
-LIMIT = 100
+LIMIT = 50
 """Jobs of one call at most: while Redis works on them, it answers nobody."""
 REFUSED_FOR_MS = 5_000
 AWAY_FOR_MS = 300
@@ -76,7 +76,7 @@ class Promoter:
                     self.note_due(name, self._state.clock.now_ms() + REFUSED_FOR_MS)
 
     async def promote(self, served: Served) -> int:
-        """Promote all that is due on a queue, at most 100 jobs a call; how many."""
+        """Promote all that is due on a queue, at most 50 jobs a call; how many."""
         keys = served.keys
         total = 0
         moved: int

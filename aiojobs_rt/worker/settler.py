@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.settler")
 
 TOO_MUCH_UNSETTLED = 5_000
-MOST_WHILE_PROMOTING = 300
+MOST_WHILE_PROMOTING = 100
 """Jobs of a call while a crowd of jobs falls due: Redis, which has the promoter's calls and the reads besides, answers nobody meanwhile."""
 REPORT_AGAIN = 5.0
 LOST = b"0"
