@@ -114,7 +114,7 @@ MISSING = {
     57: "unique, as an option",
     61: "cron",
     69: "a batch with a callback for both",
-    71: "uniqueness",
+    71: "unique, in the place of a unique column",
     72: "sizes on the dashboard",
     74: "locks that are stuck",
     75: "the dashboard",
