@@ -136,7 +136,8 @@ async def test_lone_surrogates_get_through() -> None:
 
 async def test_a_class_that_cannot_be_made_fails_like_its_perform() -> None:
     class NeedsMore(Job):
-        def __init__(self, more: int) -> None: ...
+        def __init__(self) -> None:
+            raise TypeError("more")
 
         async def perform(self) -> None:
             RAN.append("ran")
