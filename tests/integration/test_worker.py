@@ -12,19 +12,20 @@ import anyio
 import pytest
 
 from aiojobs_rt import ConfigurationError, Job, JobFailed, RedisAdapter, Worker, perform_all_later, retry_on
+from aiojobs_rt.adapters.redis.batching import MAX_JOBS
 from aiojobs_rt.adapters.redis.connection import Wire
 from aiojobs_rt.adapters.redis.keys import queue_keys
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.continuation import FIELD
 from aiojobs_rt.core.message import JobMessage
-from tests.support.outcomes import becomes
+from aiojobs_rt.worker import promoter, settler
+from aiojobs_rt.worker.served import Served
+from tests.support.outcomes import all_are, becomes
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-
-    from aiojobs_rt.worker.served import Served
 
 
 class WorkJob(Job):
@@ -955,3 +956,27 @@ async def test_a_condemned_worker_that_registers_again_does_so_under_its_next_ep
         begun.clear()
         worker._reclaimer.soon.set()
         await begun.wait()
+
+
+async def test_while_more_fall_due_than_a_call_promotes_outcomes_are_settled_in_small_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, job = ordered()
+    monkeypatch.setattr(promoter, "LIMIT", 4)
+    async with running() as worker:
+        served = worker._state.queues["default"]
+        told: list[tuple[bool, int]] = []
+        queue = worker._settler._queue(served)
+
+        def note(self: Served, promoting: bool) -> None:
+            vars(self)["promoting"] = promoting
+            told.append((promoting, queue._most()))
+
+        def look(self: Served) -> bool:
+            return bool(vars(self)["promoting"])
+
+        monkeypatch.setattr(Served, "promoting", property(look, note), raising=False)
+        handles = await perform_all_later([job.set(wait=0.2).bind(str(number)) for number in range(10)])
+        await all_are("succeeded", handles)
+    assert (True, settler.MOST_WHILE_PROMOTING) in told
+    assert told[-1] == (False, MAX_JOBS)

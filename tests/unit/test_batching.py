@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,6 +84,14 @@ async def test_a_batch_is_bounded_by_jobs_and_by_bytes() -> None:
     line.sent.clear()
     await asyncio.gather(batcher.put(Item(0)), batcher.put(Item(1, size=3 * MAX_BYTES)), batcher.put(Item(2)))
     assert line.sent == [[0], [1], [2]]  # one that is larger than the bound goes alone
+
+
+async def test_how_many_a_batch_may_hold_is_asked_for_each_batch() -> None:
+    line = Line()
+    bounds = chain((3, 2), repeat(100))
+    batcher = Batcher[Item](line.send, most=lambda: next(bounds))
+    await asyncio.gather(*(batcher.put(Item(n)) for n in range(8)))
+    assert line.sent == [[0, 1, 2], [3, 4], [5, 6, 7]]
     line.sent.clear()
     await asyncio.gather(batcher.put(Item(0, jobs=600)), batcher.put(Item(1, jobs=600)))
     assert line.sent == [[0], [1]]
