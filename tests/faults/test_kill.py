@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LEASE = 1.0
 RECOVERY = LEASE + LEASE / 6 + 1
 """Lease, reclaim interval, and a second for a busy machine."""
+SETTLING = 0.25
+"""Seconds within which an outcome has reached Redis, on a busy machine."""
 GRACE = 5.0
 
 
@@ -42,19 +44,18 @@ async def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease(fleet: Fle
     await fleet.all_ended(200)
 
     history = fleet.ledger.read()
-    verdict = history.check([handle.id for handle in handles])
-    assert verdict.duplicated == []
-    assert verdict.overlapping == []
+    findings = examine(history, [handle.id for handle in handles], harms=[Harm(victim.pid, died, "killed")])
+    assert findings.violations == {}
     cut_off = {run.job_id for run in history.runs() if run.pid == victim.pid and run.ended is None}
     assert len(cut_off) >= 10, "the victim had too little to do for a test"
-    assert set(verdict.unfinished) == cut_off
     for job_id in cut_off:
         first, second = history.runs_of(job_id)
         assert (first.executions, second.executions) == (1, 2)
         assert second.pid == other.pid
         assert second.started - died < RECOVERY
-    others = [run for run in history.runs() if run.job_id not in cut_off]
-    assert len(others) == len({run.job_id for run in others}), "a job ran twice that was not cut off"
+    # jobs that end together are settled together, a moment later: a kill in between makes a second end, as G2 says
+    settling = {run.job_id for run in history.runs() if run.pid == victim.pid and (run.ended or 0) > died - SETTLING}
+    assert set(findings.explained) <= cut_off | settling, "a job ran again that had been settled for long"
 
 
 PRODUCER = """
