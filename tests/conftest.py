@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections import Counter
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from tests.support.redis_server import Binary
 
 os.environ["AIOJOBS_RT_REDIS_URL"] = "redis://127.0.0.1:1/0"  # a job class without an adapter reaches nobody's Redis
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell starts `make test &` so, and what the tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
