@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from tests.support.redis_server import Binary
 
 os.environ["AIOJOBS_RT_REDIS_URL"] = "redis://127.0.0.1:1/0"  # a job class without an adapter reaches nobody's Redis
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # a shell starts `make test &` so, and what the tests start would inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell starts `make test &` so, and all that the tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
