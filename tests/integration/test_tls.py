@@ -218,7 +218,7 @@ async def test_the_error_of_an_enqueue_says_what_to_do(
 async def test_what_a_last_short_try_has_to_say_does_not_hide_the_reason(
     server: TlsServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with RedisAdapter(url_that_fails(server, certificates, "authority"), enqueue_timeout=0.3) as adapter:
+    async with RedisAdapter(url_that_fails(server, certificates, "authority"), enqueue_timeout=1) as adapter:
         monkeypatch.setattr(FaultJob, "adapter", adapter)
         tries: list[float] = []
         connect_to = adapter.endpoint.connect
@@ -237,7 +237,7 @@ async def test_what_a_last_short_try_has_to_say_does_not_hide_the_reason(
 def test_a_command_says_what_to_do(
     server: TlsServer, certificates: Certificates, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIOJOBS_RT_ENQUEUE_TIMEOUT", "0.3")
+    monkeypatch.setenv("AIOJOBS_RT_ENQUEUE_TIMEOUT", "1")
     settings.cache_clear()
     url = url_that_fails(server, certificates, "authority")
     shown = CliRunner().invoke(app, [*command.split(), "--redis-url", url])
