@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiojobs_rt.adapters.redis.keys import GROUP
 from aiojobs_rt.worker.served import Delivery
+from aiojobs_rt.worker.state import TELL_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ async def recover(
         reply = await wire.call("XREADGROUP", "GROUP", GROUP, served.consumer, "COUNT", PAGE, "STREAMS", key, last)
         entries: list[Any] = reply[0][1] if reply else []
         if not entries:
+            _tell(served)
             return
         last = entries[-1][0]
         known.update(served.held[lane], served.settled_lately(lane))
@@ -56,9 +58,17 @@ async def recover(
             await wire.call("XACK", key, GROUP, *gone)
         found = [(entry, fields) for entry, fields in unknown if fields]
         if found:
-            logger.warning(
-                "queue %s: %d job(s) were delivered here in a reply that was lost; they are run now",
-                served.name,
-                len(found),
-            )
+            served.phantoms_untold += len(found)
             take(served, lane, found, since)
+
+
+def _tell(served: Served) -> None:
+    """A log line; where connections are killed again and again, one for all that were found in a few seconds."""
+    now = time.monotonic()
+    if served.phantoms_untold and now - served.phantoms_told >= TELL_AGAIN:
+        logger.warning(
+            "queue %s: %d job(s) were delivered here in a reply that was lost; they are run now",
+            served.name,
+            served.phantoms_untold,
+        )
+        served.phantoms_told, served.phantoms_untold = now, 0

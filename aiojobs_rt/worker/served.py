@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 from aiojobs_rt.adapters.redis.keys import RETURNED, SUSPECTS, queue_keys
@@ -157,6 +158,10 @@ class Served:
         self.suspicious = 0
         """How many beats running Redis had more pending for this consumer than is held."""
         self.look_for_phantoms = False
+        self.phantoms_told = -inf
+        """time.monotonic() of the last log line about phantoms that were found."""
+        self.phantoms_untold = 0
+        """How many were found since."""
         self.promoting = False
         """Whether more jobs have fallen due than one call of this worker's promoter moves."""
         self.empty: set[str] = set()

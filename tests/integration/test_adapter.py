@@ -355,9 +355,10 @@ async def test_result_waits_for_a_message_and_does_not_poll(queue: RawQueue, red
     queue.enqueue(JOB)
     (entry,) = queue.read("w")
     async with RedisAdapter(redis_url) as adapter:
+        queue.client.config_resetstat()
         waiting = asyncio.create_task(JobHandle.of(JOB, adapter=adapter).result(timeout=10))
-        await wait_until(lambda: queue.client.info("commandstats").get("cmdstat_evalsha"))
         await wait_until(lambda: queue.client.pubsub_numsub(queue.keys.result + JOB)[0][1])
+        await wait_until(lambda: queue.client.info("commandstats").get("cmdstat_evalsha"))  # it looks once it listens
         queue.client.config_resetstat()
         loop = asyncio.get_running_loop()
         until = loop.time() + 0.5

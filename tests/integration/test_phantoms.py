@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -125,18 +126,45 @@ async def test_what_a_failed_over_redis_has_forgotten_is_settled_again_and_not_r
     assert PhantomJob.ran == ["gated"] * (1 if job is PhantomJob else 2)
 
 
-async def test_more_than_a_page_of_phantoms_is_found(queue: RawQueue, redis_url: str) -> None:
+async def test_more_than_a_page_of_phantoms_is_found(
+    queue: RawQueue, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     await enqueue(redis_url, "first")
     async with RedisAdapter(redis_url) as adapter, working(adapter, lease=3.0) as worker:
         await wait_until(lambda: PhantomJob.ran)
-        served = worker._state.queues["q"]
-        served.paused = True
-        with anyio.fail_after(5):
-            while worker._fetcher.blocked_on:
-                worker._wake(served)
-                await anyio.sleep(0.01)
-        await adapter.enqueue([PhantomJob.bind(str(n)).envelope() for n in range(900)])
-        await wait_until(lambda: queue.read(served.consumer, count=1000) or queue.pending(served.consumer) >= 900)
+        await _haunt(worker, adapter, queue, 900)
         await wait_until(lambda: len(PhantomJob.ran) == 901, timeout=SOON)
         await wait_until(lambda: not queue.leftovers())
     assert len(set(PhantomJob.ran)) == 901
+    (line,) = [record.getMessage() for record in caplog.records if "a reply that was lost" in record.getMessage()]
+    assert "900 job(s)" in line
+
+
+async def test_phantoms_that_come_again_and_again_are_told_of_once_in_a_while(
+    queue: RawQueue, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await enqueue(redis_url, "first")
+    async with RedisAdapter(redis_url) as adapter, working(adapter, lease=3.0) as worker:
+        served = worker._state.queues["q"]
+        await wait_until(lambda: PhantomJob.ran)
+        served.phantoms_told = time.monotonic() + 60  # as if it had just told of one
+        await _haunt(worker, adapter, queue, 2)
+        await wait_until(lambda: served.phantoms_untold == 2, timeout=SOON)
+        assert "a reply that was lost" not in caplog.text
+        served.phantoms_told = 0
+        await _haunt(worker, adapter, queue, 3)
+        await wait_until(lambda: "5 job(s) were delivered here in a reply that was lost" in caplog.text, timeout=SOON)
+        await wait_until(lambda: len(PhantomJob.ran) == 6 and not queue.leftovers())
+
+
+async def _haunt(worker: Worker, adapter: RedisAdapter, queue: RawQueue, count: int) -> None:
+    """So many jobs are delivered to the worker, and it is not told."""
+    served = worker._state.queues["q"]
+    served.paused = True
+    with anyio.fail_after(5):
+        while worker._fetcher.blocked_on:
+            worker._wake(served)
+            await anyio.sleep(0.01)
+    names = [f"{served.phantoms_untold} {n}" for n in range(count)]
+    await adapter.enqueue([PhantomJob.bind(name).envelope() for name in names])
+    await wait_until(lambda: queue.read(served.consumer, count=1000) or queue.pending(served.consumer) >= count)
