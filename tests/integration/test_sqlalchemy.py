@@ -10,8 +10,8 @@ import orjson
 import pytest
 from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from aiojobs_rt import AiojobsError, EnqueueError, Job, RedisAdapter, Worker, blocking, subscribe
 from aiojobs_rt.adapters.redis.keys import queue_keys
@@ -184,6 +184,43 @@ async def test_a_plain_session_in_a_thread(
     await asyncio.to_thread(shop)
     with pytest.raises(RuntimeError, match="use an AsyncSession"), Session(plain) as session:
         enqueue_after_commit(session, Receipt.bind(3))
+    plain.dispose()
+    await asyncio.to_thread(blocking.call, adapter.aclose, "adapter.aclose()")
+    assert engine.url.database
+
+
+@pytest.mark.acceptance(41)
+async def test_the_session_inside_an_async_one_and_a_scoped_one(engine: AsyncEngine, redis_server: RedisServer) -> None:
+    async with AsyncSession(engine) as session:
+        await session.run_sync(lambda inner: enqueue_after_commit(inner, Receipt.bind(1)))
+        await session.commit()
+    scoped = async_scoped_session(async_sessionmaker(engine), scopefunc=asyncio.current_task)
+    async with scoped.begin():
+        enqueue_after_commit(scoped, Receipt.bind(2))
+        with suppress(ZeroDivisionError):
+            async with scoped.begin_nested():
+                enqueue_after_commit(scoped, Receipt.bind(3))
+                raise ZeroDivisionError
+    await scoped.remove()
+
+    assert enqueued(redis_server) == [1, 2]
+
+
+async def test_a_plain_scoped_session_in_a_thread(
+    database_url: str, engine: AsyncEngine, redis_server: RedisServer, adapter: RedisAdapter
+) -> None:
+    plain = create_engine(database_url.replace("+aiosqlite", "").replace("+asyncpg", "+psycopg"))
+
+    def shop() -> None:
+        scoped = scoped_session(sessionmaker(plain))
+        enqueue_after_commit(scoped, Receipt.bind(1))
+        scoped.rollback()
+        enqueue_after_commit(scoped, Receipt.bind(2))
+        scoped.commit()
+        scoped.remove()
+
+    await asyncio.to_thread(shop)
+    assert enqueued(redis_server) == [2]
     plain.dispose()
     await asyncio.to_thread(blocking.call, adapter.aclose, "adapter.aclose()")
     assert engine.url.database

@@ -13,7 +13,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_session
+from sqlalchemy.orm import scoped_session
 from sqlalchemy.util import await_only
 
 from aiojobs_rt import blocking
@@ -31,13 +32,16 @@ R = TypeVar("R")
 _INFO = "aiojobs_rt.after_commit"
 
 
-def enqueue_after_commit(session: AsyncSession | Session, job: Bound[R]) -> JobHandle[R]:
+def enqueue_after_commit(
+    session: AsyncSession | Session | async_scoped_session[Any] | scoped_session[Any], job: Bound[R]
+) -> JobHandle[R]:
     """Enqueue a job when the session's transaction commits, and not when it is rolled back.
 
     Arguments and options are those of now. Joins the transaction that the session is in, else begins it. Does no I/O.
 
     Args:
-        session: an AsyncSession, or a Session in a thread without an event loop.
+        session: an AsyncSession, also by the Session inside it (`run_sync`, a model's callbacks), or a Session in a thread without an
+            event loop. Of a scoped one, the session that it stands for here.
         job: from `Job.bind(...)` or `Job.set(...).bind(...)`.
 
     Returns:
@@ -48,8 +52,9 @@ def enqueue_after_commit(session: AsyncSession | Session, job: Bound[R]) -> JobH
 
     `session.commit()` raises EnqueueError when the transaction has committed and the job could not be enqueued.
     """
-    is_async = isinstance(session, AsyncSession)
-    plain = session.sync_session if isinstance(session, AsyncSession) else session
+    here: AsyncSession | Session = session() if isinstance(session, async_scoped_session | scoped_session) else session
+    plain = here.sync_session if isinstance(here, AsyncSession) else here
+    is_async = here is not plain or async_session(plain) is not None
     if not is_async:
         blocking.refuse_in_loop("`enqueue_after_commit` with a Session; use an AsyncSession, or run this in a thread")
     job = job.identified()
