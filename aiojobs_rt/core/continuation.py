@@ -168,7 +168,12 @@ class StepCall:
         step = await self._continuation.begin(self._name, self._start, isolated=self._isolated)
         if step is None:
             return
-        await (function(step) if inspect.signature(function).parameters else function())
+        running = function(step) if _takes_a_step(function) else function()
+        if not inspect.isawaitable(running):
+            raise InvalidStep(
+                f"step {self._name!r}: its function must be `async def`, it returned a {type(running).__name__}"
+            )
+        await running
         self._continuation.complete(step)
 
 
@@ -214,7 +219,7 @@ class Continuation:
         if self._current is not None:
             raise InvalidStep(
                 f"step {name!r} begins while step {self._current.name!r} is open: steps are not nested, and one that was left by `break` "
-                "is not complete"
+                "or by an error is not complete"
             )
         if name in self._seen:
             raise InvalidStep(f"step {name!r} is there twice: names are unique within a job")
@@ -302,6 +307,14 @@ class Continuation:
             if events.subscribed:
                 step = None if self._open is None else self._open[0]
                 events.tell("resumed", self._message, details={"completed": (*self._completed,), "step": step})
+
+
+def _takes_a_step(function: Callable[..., Any]) -> bool:
+    """Whether a function has a parameter by position: one by name alone, such as `partial` leaves behind, is not for the step."""
+    return any(
+        parameter.kind not in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)
+        for parameter in inspect.signature(function).parameters.values()
+    )
 
 
 def _parse(saved: bytes) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -268,10 +269,33 @@ async def test_a_step_that_is_left_by_break_stays_open(host: FakeHost) -> None:
     assert message.extra[FIELD] == {"moves": 1, "completed": [], "open": "rows", "cursor": {"page": [1, None, "x"]}}
 
 
+class Prepared(Job):
+    async def perform(self) -> None:
+        await self.step("a", partial(self.work, rows=3))
+        await self.step("b", self.named)
+        await self.step("c", partial(self.stepped, rows=4))
+
+    async def work(self, rows: int) -> None:
+        RAN.append(rows)
+
+    async def named(self, *, rows: int = 5) -> None:
+        RAN.append(rows)
+
+    async def stepped(self, step: Step, rows: int) -> None:
+        RAN.append((step.name, rows))
+
+
+async def test_what_a_function_takes_by_name_alone_is_no_place_for_the_step(host: FakeHost) -> None:
+    assert await run(Prepared, message_of(Prepared)) == SUCCEEDED
+    assert RAN == [3, 5, ("c", 4)]
+
+
 # -- contradictions ------------------------------------------------------------------------------
 
 
 async def nothing() -> None: ...
+def three() -> int:
+    return 3
 
 
 class Wrong(Job):
@@ -311,6 +335,8 @@ class Wrong(Job):
                 await kept.advance()  # pyright: ignore[reportPossiblyUnboundVariable]
             case "no function":
                 await self.step("a")
+            case "sync":
+                await self.step("a", three)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
             case "both":
                 async for _ in self.step("a", nothing):
                     pass
@@ -332,6 +358,7 @@ class Wrong(Job):
         ("count", "the cursor is str; begin with start=0"),
         ("over", "'a' is over"),
         ("no function", "'a' has nothing to await"),
+        ("sync", "'a': its function must be `async def`, it returned a int"),
         ("both", "'a' has a function: await it"),
         ("", "a text of 1 to 200 characters, got ''"),
     ],
