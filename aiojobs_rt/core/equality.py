@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
+from datetime import datetime
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -32,6 +33,9 @@ def same(one: Any, other: Any) -> bool:
         return _paired([(item, None) for item in one], [(item, None) for item in other])
     if isinstance(one, BaseModel):
         return same(_state(one), _state(cast("BaseModel", other)))
+    if isinstance(one, datetime) and one.tzinfo is not None and other.tzinfo is not None:
+        # Python calls two zones' times unequal where one of them puts its clock back
+        return bool(one.replace(tzinfo=None) == other.replace(tzinfo=None) and one.utcoffset() == other.utcoffset())
     if is_dataclass(one) and not isinstance(one, type):
         return all(same(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
     if _compares_by_identity(type(one)) and hasattr(one, "__dict__"):

@@ -12,6 +12,8 @@ from enum import Enum
 from itertools import combinations
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
 from aiojobs_rt.core.references import is_reference
 
 Schema = dict[str, Any]
@@ -35,6 +37,15 @@ _APART = {"date", "datetime", "timedelta", "uuid", "reference"}
 _NUMERIC = _APART | {"bool", "int", "float", "decimal", "time", "complex", "fraction"}
 _NUMBER_LIKE = re.compile(r"[0-9]|^[+-]?(nan|inf|infinity|true|false|[tfyn]|yes|no|on|off|)$", re.IGNORECASE)
 _UNKNOWN = "?"
+_JSON = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "float",
+    type(None): "null",
+    list: "array",
+    dict: "object",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +160,8 @@ def _by_json(values: list[Any]) -> dict[str, frozenset[Any]]:
     """A literal's or enum's members by how they look in JSON."""
     found: dict[str, set[Any]] = {}
     for value in values:
-        plain = value.value if isinstance(value, Enum) else value
-        json = {bool: "boolean", int: "integer", float: "float", type(None): "null"}.get(type(plain), "string")
-        found.setdefault(json if isinstance(plain, (bool, int, float, str, type(None))) else _UNKNOWN, set()).add(value)
+        plain = in_json(value.value if isinstance(value, Enum) else value)
+        found.setdefault(_JSON.get(type(plain), _UNKNOWN), set()).add(value)
     return {json: frozenset(members) for json, members in found.items()}
 
 
@@ -178,8 +188,8 @@ def _taken_for(finite: Shape, other: Shape) -> bool:
 
     A literal is read exactly (but 1 and 1.0 and True are equal), an enum with the same leniency as a number or a time.
     """
-    if other.json in {"null", "array", "object"}:
-        return False
+    if {finite.json, other.json} & {"null", "array", "object"}:
+        return finite.json == other.json != "null"
     if finite.json == "string":
         words = {str(word) for word in _plain(finite.values or frozenset[Any]())}
         if other.python == "str":
@@ -191,7 +201,18 @@ def _taken_for(finite: Shape, other: Shape) -> bool:
 
 
 def _plain(values: frozenset[Any]) -> set[Any]:
-    return {value.value if isinstance(value, Enum) else value for value in values}
+    plain = [in_json(value.value if isinstance(value, Enum) else value) for value in values]
+    return {to_json(value) if isinstance(value, list | dict) else value for value in plain}
+
+
+def in_json(value: Any) -> Any:
+    """What an Enum's value is when it is read from JSON; itself, where it has none."""
+    if isinstance(value, (str, int, type(None))):
+        return value
+    try:
+        return from_json(to_json(value, bytes_mode="base64", inf_nan_mode="strings"))
+    except (PydanticSerializationError, ValueError):
+        return value
 
 
 def _apart(a: Schema, b: Schema) -> bool:

@@ -9,6 +9,7 @@ left out, aliases are used on one way only. Here each schema is copied, and the 
 * secrets travel by value, excluded fields travel, fields travel under their names whatever their aliases;
 * keys are looked at even where any string will do: a lone surrogate in one would be replaced without a word;
 * an int is looked at again, by a constraint that every int meets: pydantic gives an Enum's value back as it is, text too;
+* an Enum's member is found by the JSON of its value too: pydantic finds it by the value alone, and that of a tuple is a list by then;
 * a list ends at its first wrong item: a million errors would take seconds to tell;
 * where a union (or JsonValue) takes both str and float, a float must be finite: "NaN" would come back as a str.
 
@@ -24,7 +25,7 @@ from pydantic_core import SchemaSerializer, SchemaValidator
 
 from aiojobs_rt.core.message import NOTHING
 from aiojobs_rt.core.references import is_reference
-from aiojobs_rt.core.shapes import indistinguishable, text_like
+from aiojobs_rt.core.shapes import in_json, indistinguishable, text_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -160,7 +161,7 @@ def _adapted(schema: Any, config: dict[str, Any], *, travelling: bool) -> Any:
     for key in INNER:
         if key in copied:
             copied[key] = _adapted(copied[key], config, travelling=travelling)
-    return copied
+    return _enum(copied) if travelling and copied["type"] == "enum" else copied
 
 
 def _finite(choices: Any) -> Any:
@@ -184,6 +185,21 @@ def _literal(schema: Schema) -> Schema:
         if issubclass(kind, sub_type):
             made["sub_type"] = sub_type.__name__
     return made
+
+
+def _enum(schema: Schema) -> Schema:
+    """An enum whose members are also found by what their values are in JSON."""
+    by_json = [(in_json(member.value), member) for member in schema["members"]]
+    changed = [(json, member) for json, member in by_json if json != member.value]
+    if not changed:
+        return schema
+
+    def find(given: Any) -> Any:
+        return next((member for json, member in changed if json == given), given)
+
+    inner = {key: value for key, value in schema.items() if key != "ref"}
+    made = {"type": "function-before", "function": {"type": "no-info", "function": find}, "schema": inner}
+    return {**made, "ref": schema["ref"]} if "ref" in schema else made
 
 
 def is_secret(serialiser: Schema | None) -> bool:

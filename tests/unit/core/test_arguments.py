@@ -12,6 +12,7 @@ from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import (
@@ -46,6 +47,29 @@ INVALID_UTF8 = b"\xff\x00\xfe"
 class Colour(Enum):
     RED = "red"
     ONE = 1
+
+
+class Planet(Enum):
+    EARTH = (5.976e24, 6378)
+    MARS = (6.421e23, 3397)
+
+
+class Tenant(Enum):
+    MAIN = UUID("a4a913f2-372e-4985-8b41-641b0ab05a96")
+    TEST = "test"
+
+
+class Magic(bytes, Enum):
+    PNG = b"\x89PNG"
+
+
+class Delay(timedelta, Enum):
+    DAY = 1
+
+
+class Bound(Enum):
+    NONE = math.inf
+    TEN = 10.0
 
 
 class Leak(Enum):
@@ -148,6 +172,7 @@ UserId = NewType("UserId", int)
 INNER: Inner = {"raw": INVALID_UTF8, "many": [INVALID_UTF8, b""], "score": -math.inf}
 MODEL = Model(inner=INNER)
 UUID_1 = UUID("a4a913f2-372e-4985-8b41-641b0ab05a96")
+NIGHT = datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Vienna"))  # for the second time
 MOMENT = datetime.fromisoformat("2024-02-29T01:02:03.456789")
 
 
@@ -189,6 +214,7 @@ def there_and_back(annotation: Any, value: Any) -> Any:
         (datetime, MOMENT),
         (datetime, MOMENT.replace(tzinfo=UTC)),
         (datetime, MOMENT.replace(tzinfo=timezone(timedelta(hours=-5, minutes=-30)))),
+        (datetime, NIGHT),
         (date, date(1, 1, 1)),
         (clock, clock(1, 2, 3, 4)),
         (timedelta, timedelta(days=-1, microseconds=1)),
@@ -200,6 +226,15 @@ def there_and_back(annotation: Any, value: Any) -> Any:
         (Colour, Colour.ONE),
         (Size, Size.SMALL),
         (Mood, Mood.GOOD),
+        (Planet, Planet.MARS),
+        (list[Planet | None], [Planet.EARTH, None]),
+        (Planet | int, Planet.EARTH),
+        (Literal[Planet.MARS], Planet.MARS),
+        (Tenant, Tenant.MAIN),
+        (Tenant, Tenant.TEST),
+        (Magic, Magic.PNG),
+        (Delay, Delay.DAY),
+        (Bound, Bound.NONE),
         (UserId, UserId(3)),
         (tuple[int, bytes], (1, INVALID_UTF8)),
         (tuple[float, ...], (math.inf, 1.0)),
@@ -509,6 +544,9 @@ def test_a_message_never_repeats_the_value(annotation: Any, value: Any) -> None:
         (str | datetime | None, "can't tell"),
         (Mood | str, "can't tell Mood from str"),
         (int | Size, "can't tell"),
+        (Tenant | str, "can't tell Tenant from str"),
+        (Planet | tuple[float, ...], "can't tell Planet from"),
+        (dict[Planet, int], "list of pairs"),
         (clock | timedelta, "can't tell"),
         (SecretStr | SecretBytes, "can't tell"),
         (Path | str, "can't tell"),
@@ -854,6 +892,9 @@ def test_the_round_trip_check_knows_values_without_equality() -> None:
         ({(math.nan, 1)}, {(math.nan, 2)}, False),
         ({math.nan: 1}, {math.nan: 1}, True),
         ({math.nan: 1}, {math.nan: 2}, False),
+        (NIGHT, NIGHT.replace(tzinfo=timezone(timedelta(hours=1))), True),
+        (NIGHT, NIGHT.replace(tzinfo=timezone(timedelta(hours=2))), False),
+        (NIGHT, NIGHT.replace(minute=31), False),
         ({MOMENT.replace(tzinfo=UTC)}, {MOMENT.replace(tzinfo=timezone(timedelta(0)))}, True),
     ],
 )
