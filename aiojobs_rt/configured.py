@@ -152,7 +152,7 @@ class Configured(Generic[P, R]):
         self._priority = priority
         self._options = options
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """The job with these arguments, checked and serialised, for `perform_all_later`. Enqueues nothing.
 
         Raises:
@@ -186,7 +186,7 @@ class Configured(Generic[P, R]):
         )
         return bound if given is None else BoundCall.of(bound, given)
 
-    async def perform_later(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    async def perform_later(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue the job. Returns as soon as it is in Redis.
 
         Cancelling the call neither harms the connection nor enqueues half a job: it is enqueued or it is not.
@@ -201,7 +201,7 @@ class Configured(Generic[P, R]):
         """
         return await deliver(self.bind(*args, **kwargs))
 
-    async def perform_now(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def perform_now(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the job here and now, in this task, and return its value. Enqueues nothing.
 
         rescue_from and discard_on apply; what retry_on or the default would retry is raised. The arguments go through the same bytes as

@@ -230,6 +230,7 @@ async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta |
 
     Raises:
         EnqueueError: not all of them are known to be enqueued. Slices before the one that failed are.
+        ConfigurationError: one is `encrypted`, and there is no key, or an adapter's URL is wrong; none is enqueued.
         TypeError: one of `jobs` is not bound, or `spread` is no duration.
         ValueError: `spread` is negative, not finite, or longer than a hundred years.
     """
@@ -239,12 +240,15 @@ async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta |
         bound = [job.later(spread_ms * index // len(bound)) for index, job in enumerate(bound)]
     handles: list[JobHandle[Any]] = []
     context = capture()
+    carried = {job_class: adapter_of(job_class) for job_class in {job.job for job in bound}}
+    for job_class in {job.job for job in bound if job.encrypted}:
+        if not stays_in_process(job_class):
+            required(job_class.name)
+    loads = {job_class: job_class.result().load for job_class in carried}
     for start in range(0, len(bound), SLICE):
         slice_ = bound[start : start + SLICE]
         envelopes = [job.envelope(context) for job in slice_]
-        carried = {job_class: adapter_of(job_class) for job_class in {job.job for job in slice_}}
         enqueued = await _carry(envelopes, [carried[job.job] for job in slice_])
-        loads = {job_class: job_class.result().load for job_class in carried}
         handles += [
             JobHandle.made(envelope.id, carried[job.job], loads[job.job], was_enqueued)
             for job, envelope, was_enqueued in zip(slice_, envelopes, enqueued, strict=True)

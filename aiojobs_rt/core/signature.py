@@ -26,7 +26,7 @@ class Signature:
 
     Attributes:
         call: how messages name the call, such as "SendWelcome.perform()".
-        receiver: the name of self, which no keyword argument may take; None when there is none.
+        receiver: the name of self, which no keyword argument may take; None when there is none, or it is positional-only.
         names: all parameters, in order.
         positional: those that may be given by position, positional-only ones first.
         positional_only: how many of them can't be given by keyword.
@@ -55,7 +55,8 @@ class Signature:
         """Sort the parameters; `skip_first` takes the first positional one for self."""
         receiver = None
         if skip_first and parameters and parameters[0].kind in _BY_POSITION:
-            receiver, parameters = parameters[0].name, parameters[1:]
+            first, *parameters = parameters
+            receiver = None if first.kind is _Parameter.POSITIONAL_ONLY else first.name
 
         def named(*kinds: Any) -> tuple[str, ...]:
             return tuple(parameter.name for parameter in parameters if parameter.kind in kinds)

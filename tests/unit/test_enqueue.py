@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue  # noqa: TC002 - jobs take it
 
-from aiojobs_rt import Bound, EnqueueError, InvalidArguments, Job, PayloadTooLarge, RedisAdapter, perform_all_later
+from aiojobs_rt import (
+    Bound,
+    ConfigurationError,
+    EnqueueError,
+    InvalidArguments,
+    Job,
+    PayloadTooLarge,
+    RedisAdapter,
+    perform_all_later,
+)
 from aiojobs_rt.adapters.default import adapter_of, default_adapter
 from aiojobs_rt.core.bounds import items_in
 from aiojobs_rt.core.outcome import SUCCEEDED, Discarded
@@ -175,6 +184,19 @@ async def test_wrong_arguments_are_refused_at_the_caller_in_the_words_of_a_call(
         with pytest.raises(InvalidArguments, match=message):
             await call()
     assert carried.calls == []
+
+
+class TakesSelf(Job):
+    adapter = carried
+
+    async def perform(self, number: int, /, **more: int) -> None: ...
+
+
+async def test_an_argument_may_be_called_self_where_a_call_of_perform_may_have_it() -> None:
+    envelope = await enqueued(TakesSelf.set(priority=1).perform_later(1, self=2))
+    assert orjson.loads(envelope.args) == {"number": 1, "more": {"self": 2}}
+    with pytest.raises(InvalidArguments, match="got multiple values for argument 'self'"):
+        WelcomeMail.bind(1, self=2)  # type: ignore[call-arg] # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.fault(28)
@@ -424,6 +446,18 @@ async def test_each_handle_says_whether_its_job_was_enqueued() -> None:
         elsewhere.enqueued = True
     assert [handle.enqueued for handle in handles] == [True, False, True]
     assert sum(handle.enqueued for handle in handles) == 2
+
+
+class SealedOne(Job):
+    encrypted = True
+
+    async def perform(self) -> None: ...
+
+
+async def test_a_job_that_can_not_be_sealed_raises_before_a_slice_ahead_of_it_is_sent() -> None:
+    with pytest.raises(ConfigurationError, match="SealedOne"):
+        await perform_all_later([*(WelcomeMail.bind(user) for user in range(SLICE)), SealedOne.bind()])
+    assert carried.calls == []
 
 
 async def test_one_wrong_job_among_many_raises_before_anything_is_sent() -> None:
