@@ -274,11 +274,13 @@ def _assert_found(
     matching = [one for one, differ in near if not differ]
     if matching and count in (None, len(matching)):
         return matching[0]
-    number = "no job" if not matching else f"{len(matching)} jobs"
+    number = ("no job", "1 job")[len(matching)] if len(matching) < 2 else f"{len(matching)} jobs"
     asked = "" if count is None else f" (count={count})"
     lines = [f"{number} {what}{asked}: {wanted}"]
     others = [(one, differ) for one, differ in near if differ]
     others.sort(key=lambda pair: len(pair[1]))
+    if matching:
+        lines[-1] += f"\n{_listed(matching)}"
     if others:
         lines.append(f"{what}, but different:")
         for one, differ in others[:MOST_SHOWN]:
