@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
-from aiojobs_rt import Job, RedisAdapter, TestAdapter, perform_all_later
+from aiojobs_rt import EnqueueError, Job, RedisAdapter, TestAdapter, perform_all_later
 from aiojobs_rt.core import registry
 from aiojobs_rt.core.message import parse
 from aiojobs_rt.testing import recording_jobs
@@ -51,6 +52,19 @@ async def test_an_enqueue_leaves_one_entry_that_reads_as_the_same_call(
     assert job_class is SendParcel
     args, kwargs = job_class.signature().load(message.args)
     assert (args, kwargs) == ((Parcel(to="ada", grams=5), "fragile", "blue"), {"express": True})
+
+
+@pytest.mark.acceptance(16)
+async def test_a_queue_that_is_not_there_is_an_error_after_bounded_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with RedisAdapter("redis://127.0.0.1:1/0", enqueue_timeout=0.3) as adapter:
+        monkeypatch.setattr(SendParcel, "adapter", adapter)
+        began = time.monotonic()
+        with pytest.raises(EnqueueError, match=r"127\.0\.0\.1:1") as caught:
+            await SendParcel.perform_later(Parcel(to="ada", grams=5))
+        with pytest.raises(EnqueueError):
+            await perform_all_later([SendParcel.bind(Parcel(to="ada", grams=n)) for n in range(3)])
+        assert 0.1 <= (time.monotonic() - began) / 2 < 5, "two calls, each tried again for a while, and not for ever"
+        assert "the job was not enqueued" in str(caught.value)
 
 
 @pytest.mark.skipif(SUITE_UNDER_ACL, reason="it counts commands with CONFIG and INFO, which no role may")

@@ -127,6 +127,12 @@ class Types(CarriedJob):
 
 TYPED = (b"\x00\xff", datetime(2026, 3, 1, 12, tzinfo=UTC), Decimal("1.10"), UUID(int=7), {"a", "b"}, (1, 2.5))
 
+
+class Called(CarriedJob):
+    async def perform(self, first: int, /, second: str = "2", *rest: float, key: bool, **more: int) -> list[str]:
+        return [repr(first), second, repr(rest), repr(key), repr(more)]
+
+
 leak: ContextVar[str] = ContextVar("leak", default="clean")
 
 
@@ -368,6 +374,16 @@ async def test_arguments_arrive_as_they_were_sent(on: Bed) -> None:
     handle = await Types.perform_later(*TYPED[:5], pair=TYPED[5])
     await on.reaches(handle, "succeeded")
     assert await handle.result(timeout=5) is True
+
+
+@pytest.mark.acceptance(15)
+async def test_a_call_arrives_as_it_was_made(on: Bed) -> None:
+    handle = await Called.perform_later(1, "b", 1.5, 2, key=True, first=4, more=5)
+    await on.reaches(handle, "succeeded")
+    assert await handle.result(timeout=5) == ["1", "b", "(1.5, 2.0)", "True", "{'first': 4, 'more': 5}"]
+    handle = await Called.perform_later(1, key=False)
+    await on.reaches(handle, "succeeded")
+    assert await handle.result(timeout=5) == ["1", "2", "()", "False", "{}"]
 
 
 async def test_wrong_arguments_raise_at_the_caller(on: Bed) -> None:

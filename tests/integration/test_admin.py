@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -460,6 +463,27 @@ async def test_the_doctor_finds_what_is_wrong_with_queues(queue: RawQueue, admin
         late.register("w-8.0")
         late.client.xadd(late.keys.stream, {"id": "late.old"}, id="9999999999999-1")
         assert (await findings(admin))["queue late"] == ["OK"]
+    with RawQueue(admin.adapter.endpoint.url, "slow") as slow:
+        slow.client.sadd("aiojobs:queues", "slow")
+        slow.register("w-7.0")
+        seconds, _ = slow.client.time()
+        slow.client.xadd(slow.keys.stream, {"id": "slow.old"}, id=f"{(seconds - 50) * 1000}-1")
+        assert (await findings(admin))["queue slow"] == ["OK"]
+        slow.client.delete(slow.keys.stream)
+        slow.register("w-7.0")
+        slow.client.xadd(slow.keys.stream, {"id": "slow.old"}, id=f"{(seconds - 90) * 1000}-1")
+        assert (await findings(admin))["queue slow"] == ["WARN"], "it waits for longer than a minute"
+
+
+@pytest.mark.acceptance(74)
+@pytest.mark.parametrize(("ahead", "said"), [(30, "behind"), (-30, "ahead of")])
+async def test_the_doctor_compares_the_clocks(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch, ahead: int, said: str
+) -> None:
+    monkeypatch.setattr("aiojobs_rt.admin.doctor.time", SimpleNamespace(time=lambda: time.time() + ahead))
+    (clock,) = [finding for finding in await examine(admin) if finding.subject == "clock"]
+    assert clock.level == "WARN"
+    assert re.search(rf"Redis' clock is (29|30)\.\d s {said} this machine's", clock.text)
 
 
 @pytest.mark.acceptance(74)

@@ -61,7 +61,7 @@ async def adapter(
         yield adapter
 
 
-@pytest.mark.acceptance(71)
+@pytest.mark.acceptance(66, 71)
 @pytest.mark.parametrize(("job", "orders"), [(LooksFirst, 5), (InsertsOnce, 1)], ids=["looks first", "unique column"])
 async def test_five_runs_at_once_for_one_order(
     job: type[LooksFirst | InsertsOnce],

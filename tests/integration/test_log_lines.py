@@ -189,7 +189,7 @@ async def test_the_lines_that_one_job_leaves_share_its_id(kept: Kept) -> None:
     assert [level for level, _ in kept.texts(dies.id)] == ["DEBUG", "DEBUG", "ERROR"]
 
 
-@pytest.mark.acceptance(43)
+@pytest.mark.acceptance(42, 43)
 async def test_one_job_is_followed_by_its_id_and_one_queue_by_its_name(kept: Kept) -> None:
     """As the documents say: grep over lines of text, a filter over lines of JSON."""
 
@@ -211,6 +211,10 @@ async def test_one_job_is_followed_by_its_id_and_one_queue_by_its_name(kept: Kep
         f"job {handles[1].id} (Speaks) has succeeded",
     ]  # fmt: skip
     assert len([line for line in lines if line.get("job_id") == handles[1].id]) == len(followed)
+    (spoken,) = (line for line in lines if line["message"] == "the word is cake")
+    (beside,) = (line for line in lines if line["message"] == "a library has a word too: cake")
+    for line in (spoken, beside):
+        assert (line["job"], line["job_id"], line["queue"], line["executions"]) == ("Speaks", handles[1].id, "other", 1)
     assert {line["job_id"] for line in lines if line.get("queue") == "other"} == {handles[1].id}
     assert {line["job_id"] for line in lines if line.get("queue") == "default"} == {handles[0].id, handles[2].id}
 

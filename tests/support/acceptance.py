@@ -111,7 +111,7 @@ MISSING = {
     52: "the dashboard",
     53: "OpenTelemetry and Prometheus",
     54: "uniqueness",
-    57: "unique, as an option",
+    57: "tags and unique, as options",
     61: "cron",
     69: "a batch with a callback for both",
     71: "unique, in the place of a unique column",

@@ -66,13 +66,13 @@ class AsyncWait:
 # -- what is refused ---------------------------------------------------------------------------------
 
 
-@pytest.mark.acceptance(73)
 def forgets(_job: Any) -> None: ...
 
 
 def takes_any(*_: Any) -> None: ...
 
 
+@pytest.mark.acceptance(73)
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
