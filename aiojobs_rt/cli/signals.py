@@ -1,13 +1,15 @@
 """Signals of the worker process.
 
 TERM and INT stop the worker; the second one stops it at once. TSTP makes it quiet. USR2 dumps the stacks of all tasks and threads.
+
+The loop is told of a signal by way of a file. So TERM and INT have a handler besides: a loop that a job blocks looks into no file. A job may
+put a handler of its own in their place; it is taken away again, as who stops the worker waits for an end in good order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 import threading
@@ -16,12 +18,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiojobs_rt.cli import logs
-
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from types import FrameType, TracebackType
     from typing import Self
+
+    Handler = Callable[[int, FrameType | None], None]
 
     from aiojobs_rt.worker.worker import Worker
 
@@ -29,6 +31,7 @@ logger = logging.getLogger("aiojobs_rt.cli")
 
 STOP = (signal.SIGTERM, signal.SIGINT)
 MOST_FRAMES = 40
+LOOK_EVERY_S = 2.0
 
 
 class Signals:
@@ -45,10 +48,12 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
+        self._expected = 0
+        self._handlers: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> Self:
         for number in STOP:
-            self._loop.add_signal_handler(number, self._stop, number)
+            self._listen(number)
         self._loop.add_signal_handler(signal.SIGTSTP, self._worker.quiet)
         self._loop.add_signal_handler(signal.SIGUSR2, dump_stacks)
         return self
@@ -62,9 +67,28 @@ class Signals:
     async def until_done(self, running: Coroutine[Any, Any, None]) -> None:
         """Run the worker until it ends, or is stopped before it works."""
         self._task = asyncio.create_task(running, name="aiojobs_rt worker")
-        await asyncio.wait([self._task])
+        while not self._task.done():
+            await asyncio.wait([self._task], timeout=LOOK_EVERY_S)
+            self._listen_again()
         with suppress(asyncio.CancelledError):
             self._task.result()
+
+    def _listen(self, number: signal.Signals) -> None:
+        self._loop.add_signal_handler(number, self._stop, number)
+        self._handlers[number] = _call_too(number, self._expect_stop)
+
+    def _listen_again(self) -> None:
+        for number, handler in self._handlers.items():
+            found = signal.getsignal(number)
+            if found is not handler and found is not None:  # None: by C code, to which it could not be given back
+                logger.warning(
+                    "a job has put %r in place of the handler of %s; it is taken away again", found, number.name
+                )
+                self._listen(number)
+
+    def _expect_stop(self) -> None:
+        self._expected += 1
+        self._worker.expect_stop(at_once=self._expected > 1)
 
     def _stop(self, number: signal.Signals) -> None:
         logger.info("%s: %s", number.name, "stopping at once" if self._stopped else "stopping")
@@ -74,11 +98,18 @@ class Signals:
             self._task.cancel()
 
 
-def leave_at_once() -> None:
-    """End the process: a job ignores its cancellation, and the shutdown has taken as long as it may. Called from a thread."""
-    logger.critical("a running job ignores its cancellation; the process ends without it, and the job runs elsewhere")
-    logs.flush()
-    os._exit(0)
+def _call_too(number: signal.Signals, function: Callable[[], None]) -> Handler:
+    """The new handler of a signal: it calls a function when a signal arrives, beside the handler that is there: between two steps of Python, also while the loop is blocked."""
+    first = signal.getsignal(number)
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        function()
+        if callable(first):
+            first(number, frame)
+
+    signal.signal(number, handler)
+    signal.siginterrupt(number, False)  # as the loop has it
+    return handler
 
 
 def dump_stacks() -> None:

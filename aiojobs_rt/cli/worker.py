@@ -22,11 +22,12 @@ from redis.exceptions import RedisError
 from aiojobs_rt.adapters.redis.embedded import SCHEME
 from aiojobs_rt.admin import Admin, examine_server
 from aiojobs_rt.cli import logs, reload
+from aiojobs_rt.cli.leaving import TIDYING, free_forked_children, leave_at_once, leave_by
 from aiojobs_rt.cli.modules import load_modules
 from aiojobs_rt.cli.options import RedisUrl, prefetch_value, use_redis, weighted_queues
 from aiojobs_rt.cli.parent import LOADED, WORKING, find_parent
 from aiojobs_rt.cli.processes import supervise
-from aiojobs_rt.cli.signals import Signals, leave_at_once
+from aiojobs_rt.cli.signals import Signals
 from aiojobs_rt.core import registry
 from aiojobs_rt.errors import AiojobsError, ConfigurationError
 from aiojobs_rt.settings import settings
@@ -175,8 +176,14 @@ def worker(
             "embedded:// is a temporary Redis of one process: each would have its own. Name a directory, embedded://DIR, or start one process"
         )
     _announce(made, modules, redis_url)
+    free_forked_children()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        _run_through(runner.get_loop(), _run(made, over))
+        code = 1
+        try:
+            _run_through(runner.get_loop(), _run(made, over))
+            code = 0
+        finally:
+            leave_by(made.ends_by + TIDYING, code)
 
 
 def _run_through(loop: asyncio.AbstractEventLoop, running: Coroutine[Any, Any, None]) -> None:
@@ -189,6 +196,10 @@ def _run_through(loop: asyncio.AbstractEventLoop, running: Coroutine[Any, Any, N
             if task.done():
                 raise
             logger.error("a task that a job started raised %s; the worker goes on", type(error).__name__)  # noqa: TRY400 - the job's own error is kept with it
+        except RuntimeError:
+            if task.done():
+                raise
+            logger.error("a job has stopped the event loop (loop.stop()); the worker goes on")  # noqa: TRY400 - as above
 
 
 def _announce(made: Worker, modules: list[str], redis_url: str | None) -> None:

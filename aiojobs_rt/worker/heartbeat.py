@@ -4,7 +4,8 @@
 * A loop that has not moved for a second is reported, with the job that blocks it and its stack, and what waits in the buffer goes
   back to the queue.
 * After `stall_limit` it renews no more: a wedged worker loses its jobs in the end.
-* It enforces the deadline of the shutdown: `on_deadline` is called from here when the loop does not get there.
+* It enforces the deadline of the shutdown: `on_deadline` is called from here when the loop does not get there. If the loop stands still,
+  the jobs that run are put back first.
 
 A C call that holds the GIL for a whole lease stops this thread too; that is a known limit.
 """
@@ -32,12 +33,13 @@ from aiojobs_rt.adapters.redis.endpoint import sync_kind
 from aiojobs_rt.adapters.redis.keys import control_channel
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.core import events
+from aiojobs_rt.core.execution import interrupted
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
     from types import FrameType
 
     from aiojobs_rt.core.message import JobMessage
@@ -72,6 +74,7 @@ class Heartbeat:
         on_lost: called in the loop with a queue and the consumer whose lease on it was lost, and whether Redis has forgotten it.
         on_deadline: called in this thread when the shutdown takes longer than it may.
         release: called in the loop with what this thread could not put back, or does not know whether it did.
+        running: what runs now.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Heartbeat:
         on_lost: OnLost,
         on_deadline: Callable[[], None],
         release: Callable[[Delivery], None],
+        running: Callable[[], list[Delivery]],
     ) -> None:
         self._state = state
         self._loop = loop
@@ -92,6 +96,7 @@ class Heartbeat:
         self._on_lost = on_lost
         self._on_deadline = on_deadline
         self._give_back = release
+        self._running = running
         self._loop_thread = threading.get_ident()
         self._thread = threading.Thread(target=self._run, name="aiojobs_rt:heartbeat", daemon=True)
         self._stop = threading.Event()
@@ -121,10 +126,10 @@ class Heartbeat:
         pause = self._state.lease / 3
         while not self._stop.wait(min(TICK, self._state.lease / 12)):
             now = time.monotonic()
-            if self.deadline is not None and now > self.deadline:
-                self._on_deadline()
-                self.deadline = None
             try:
+                if self.deadline is not None and now > self.deadline:
+                    self.deadline = None
+                    self._end(now)
                 self._watch_loop(now)
                 if now - renewed_at >= pause and not self._gave_up:
                     renewed_at = now
@@ -284,12 +289,42 @@ class Heartbeat:
                 logger.warning("the buffer could not be put back: %s; it is tried again when the loop moves", error)
                 self._loop.call_soon_threadsafe(self._release_again, deliveries)
 
+    def _end(self, now: float) -> None:
+        """The shutdown has taken as long as it may: whoever waits for this process waits no longer."""
+        if self._stalled:
+            logger.error(
+                "the event loop has stood still for %.1f s, also while the worker was to stop", now - self._moved_at
+            )
+            self._put_back_running()
+        for delivery in self._running():
+            if (message := delivery.message) is not None:
+                logger.error("job %s (%s) has not ended though the worker stops", message.id, message.job)
+        self._on_deadline()
+
+    def _put_back_running(self) -> None:
+        by_queue: dict[str, list[Delivery]] = {}
+        for delivery in self._running():
+            if not delivery.gone and delivery.message is not None and delivery.consumer == delivery.served.consumer:
+                delivery.gone = True
+                by_queue.setdefault(delivery.served.name, []).append(delivery)
+        for deliveries in by_queue.values():
+            try:
+                self._release(
+                    deliveries, [interrupted(found.message).message.meta() for found in deliveries if found.message]
+                )
+            except (*OUTAGE, exceptions.RedisError) as error:
+                for delivery in deliveries:
+                    delivery.gone = False
+                logger.warning(
+                    "running jobs could not be put back: %s; they are reclaimed when the lease has passed", error
+                )
+
     def _release_again(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
             delivery.gone = False
             self._give_back(delivery)
 
-    def _release(self, deliveries: list[Delivery]) -> None:
+    def _release(self, deliveries: list[Delivery], metas: Sequence[bytes] = ()) -> None:
         served = deliveries[0].served
         keys, options = served.keys, settings()
         self._calls += 1
@@ -301,8 +336,8 @@ class Heartbeat:
         arguments.append(len(lanes))
         for lane in lanes:
             arguments += (lane, "", "released")
-        for delivery in deliveries:
-            arguments += (lanes.index(delivery.lane) + 1, delivery.entry, delivery.job_id, b"", b"", b"", b"", b"")
+        for delivery, meta in zip(deliveries, metas or [b""] * len(deliveries), strict=True):
+            arguments += (lanes.index(delivery.lane) + 1, delivery.entry, delivery.job_id, b"", meta, b"", b"", b"")
         self._evaluate(
             served.name,
             "settle",

@@ -39,6 +39,7 @@ class Shutdown:
 
     Attributes:
         at_once: set when running jobs are not to be waited for.
+        asked_at: since when it is expected (time.monotonic).
     """
 
     def __init__(
@@ -58,17 +59,28 @@ class Shutdown:
         self._timeout = timeout
         self._leave = leave
         self._done = False
+        self.asked_at: float | None = None
         self.at_once = asyncio.Event()
+
+    def expect(self, heartbeat: Heartbeat | None, *, at_once: bool = False) -> None:
+        """It is asked for: its time begins, also when the event loop does not move. From then on the heartbeat enforces it."""
+        now = time.monotonic()
+        self.asked_at = self.asked_at or now
+        if heartbeat is not None:
+            latest = now + FINALLY + 3 if at_once else self.asked_at + self._timeout + FINALLY + 5
+            heartbeat.deadline = min(latest, heartbeat.deadline or latest)
 
     async def run(self, fetching: asyncio.Task[None], heartbeat: Heartbeat | None) -> None:
         """End in good order; `fetching` is the fetcher's task, and the heartbeat enforces the time that this may take."""
+        asked_at = self.asked_at or time.monotonic()
         if heartbeat is not None:
-            heartbeat.deadline = time.monotonic() + self._timeout + FINALLY + 5
+            heartbeat.deadline = max(asked_at + self._timeout + FINALLY + 5, time.monotonic() + FINALLY + 5)
         for delivery in self._buffer.drain():
             self._settler.release(delivery)
         self._buffer.close()
-        deadline = time.monotonic() + self._timeout
-        logger.info("stopping: %d running job(s) may finish within %g s", len(self._slots.running), self._timeout)
+        deadline = asked_at + self._timeout
+        left_s = max(0.0, deadline - time.monotonic())
+        logger.info("stopping: %d running job(s) may finish within %.3g s", len(self._slots.running), left_s)
         await _first_of(deadline, self._slots.wait_idle(), self.at_once.wait())
         left = self._slots.running
         if left:

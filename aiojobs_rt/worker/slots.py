@@ -30,8 +30,9 @@ from aiojobs_rt.core.execution import (
     unknown_class,
 )
 from aiojobs_rt.core.message import JobMessage, MalformedMessage, NewerMessage, note_unread
-from aiojobs_rt.core.outcome import Cancelled, Dead, Retried
+from aiojobs_rt.core.outcome import SUCCEEDED, Cancelled, Dead, Retried
 from aiojobs_rt.errors import DecryptionError, MissingKey
+from aiojobs_rt.worker import forked
 from aiojobs_rt.worker.buffer import TURN, Buffer
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Slots:
     async def _run_slot(self, slot: Slot, group: TaskGroup) -> None:
         task = slot.task = cast("asyncio.Task[None]", asyncio.current_task())
         host.set(self._progress)
-        verbose = logger.isEnabledFor(logging.DEBUG)
+        verbose, pid = logger.isEnabledFor(logging.DEBUG), forked.pid
         buffer, settler = self._buffer, self._settler
         fresh = True  # just woken
         began = run_began = 0.0  # what it takes now; since when it runs jobs that never wait
@@ -199,6 +200,8 @@ class Slots:
                     outcome = await execute(message, job_class, slot.halt, self._runtime)
                 except Exception as error:  # noqa: BLE001 - no job takes its worker down (G13)
                     outcome = self._broken(message, error)
+                if forked.pid != pid:
+                    forked.leave(0 if outcome is SUCCEEDED else 1)
                 ended = time.monotonic()
                 if ended - began > TURN:
                     run_began = ended

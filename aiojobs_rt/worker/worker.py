@@ -190,6 +190,11 @@ class Worker:
         """The names of the queues that it serves, in order."""
         return list(self._names)
 
+    @property
+    def ends_by(self) -> float:
+        """When its shutdown timeout is over, if it was asked to stop, else would be if it was now (time.monotonic)."""
+        return (self._shutdown.asked_at or time.monotonic()) + self.shutdown_timeout
+
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until `stop`; with `burst`, until the queues are drained.
 
@@ -223,9 +228,14 @@ class Worker:
         """Stop, as TERM does; a second call stops at once."""
         if self._stopping.is_set():
             self._shutdown.at_once.set()
+        self.expect_stop()
         self.quiet()
         self._progress.stopping = True
         self._stopping.set()
+
+    def expect_stop(self, *, at_once: bool = False) -> None:
+        """The time of the shutdown begins; `stop` follows as soon as the event loop moves. For signal handlers, which need no loop."""
+        self._shutdown.expect(self._heartbeat, at_once=at_once)
 
     def quiet(self) -> None:
         """Fetch nothing more, as TSTP does; running jobs go on."""
@@ -256,6 +266,7 @@ class Worker:
             on_lost=self._leases.note_lost,
             on_deadline=self._on_deadline,
             release=self._settler.release_unsafe,
+            running=lambda: self._slots.running,
         )
         self._heartbeat.start()
 

@@ -126,7 +126,7 @@ async def beat(url: str) -> None:
         heartbeat = Heartbeat(
             WorkerState(adapter, name="w", lease=3.0, queues=[]),
             loop=asyncio.get_running_loop(), buffer=Buffer(), stall_limit=60.0,
-            on_lost=Mock(), on_deadline=lambda: None, release=lambda _: None,
+            on_lost=Mock(), on_deadline=lambda: None, release=lambda _: None, running=list,
         )  # fmt: skip
         keys = [KEYS.workers, KEYS.grace, f"{KEYS.wake}w.0", KEYS.stats]
         try:

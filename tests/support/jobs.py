@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +26,7 @@ from tests.support.ledger import Ledger
 if TYPE_CHECKING:
     from tests.support.ledger import Event
 
+FORK = multiprocessing.get_context("fork")
 ledger = Ledger(os.environ.get("TEST_LEDGER", os.devnull))
 
 
@@ -120,6 +123,52 @@ class Fails(FaultJob):
             await asyncio.create_task(raise_later(kind.removeprefix("child ")))
         raise_one(kind)
         self.write("end")
+
+
+class LeavesBehind(FaultJob):
+    """Does something to its process, and ends; what it leaves there goes on for a minute."""
+
+    max_attempts = 1
+
+    async def perform(self, what: str) -> None:
+        self.write("start")
+        await leave_behind(what)
+        self.write("end")
+
+
+class Threaded(FaultJob):
+    """Waits for a thread that nobody can end."""
+
+    async def perform(self, seconds: float) -> None:
+        self.write("start")
+        await asyncio.to_thread(time.sleep, seconds)
+        self.write("end")
+
+
+class ForksAndKills(FaultJob):
+    """Sends TERM to a child process of `multiprocessing`, as its pools do at their end; notes how that has ended."""
+
+    async def perform(self) -> None:
+        child = FORK.Process(target=time.sleep, args=(60,), daemon=True)
+        child.start()
+        child.terminate()
+        await asyncio.to_thread(child.join, 10)
+        self.write("note", str(child.exitcode))
+
+
+class ForksByHand(FaultJob):
+    """Forks; the child leaves as a child should not, by `sys.exit` or at the end of perform. Notes how it has ended."""
+
+    max_attempts = 1
+
+    async def perform(self, how: str) -> None:
+        child = os.fork()
+        if not child:
+            if how == "exit":
+                sys.exit(0)
+            return
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        self.write("note", f"{how} {os.waitstatus_to_exitcode(status)}")
 
 
 @retry_on(ValueError, wait=0.1, attempts=3, jitter=0)
@@ -228,6 +277,39 @@ def raise_one(kind: str) -> None:
 async def raise_later(kind: str) -> None:
     """As `raise_one`, in a coroutine of its own."""
     raise_one(kind)
+
+
+async def leave_behind(what: str) -> None:
+    """Do what a job should not do to its process."""
+    match what:
+        case "a thread":
+            threading.Thread(target=time.sleep, args=(60,)).start()
+        case "a deaf task":
+            left.append(asyncio.create_task(ignore_cancellation()))
+        case "a child process":
+            FORK.Process(target=time.sleep, args=(60,)).start()
+        case "tasks":
+            left.extend(asyncio.create_task(asyncio.sleep(60)) for _ in range(10_000))
+        case "a stopped loop":
+            asyncio.get_running_loop().stop()
+            await asyncio.sleep(0)
+        case "signals ignored":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        case "signals as they were":
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        case _:
+            raise AssertionError(what)
+
+
+left: list[asyncio.Task[Any]] = []
+
+
+async def ignore_cancellation() -> None:
+    """For a minute."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with suppress(BaseException):
+            await asyncio.sleep(0.1)
 
 
 def die_before_settling() -> None:
