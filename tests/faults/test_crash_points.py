@@ -80,7 +80,7 @@ async def scenario(server: RedisServer, k: int, how: str) -> bool:
                 for job in (Crossed.set(queue=queue), Crossed.set(queue=queue, wait=0.05)):
                     await enqueue(adapter, job.bind(0).envelope())
                 await enqueue(adapter, Crossed.set(queue=queue).bind(1).envelope())
-                await wait_until(done, timeout=8, what=f"all jobs of {how} {k}")
+                await wait_until(done, timeout=20, what=f"all jobs of {how} {k}")
                 worker.stop()
         hit = proxy.hit.is_set()
     with RawQueue(server.url, queue) as raw:
@@ -90,7 +90,7 @@ async def scenario(server: RedisServer, k: int, how: str) -> bool:
             worker = Worker(queues=[queue], adapter=adapter, lease=LEASE, concurrency=3, shutdown_timeout=0.2)
             await group.start(worker.run)
             with RawQueue(server.url, queue) as raw:
-                await wait_until(done, timeout=8, what=f"the jobs of {how} {k} elsewhere")
+                await wait_until(done, timeout=20, what=f"the jobs of {how} {k} elsewhere")
                 await wait_until(
                     lambda: not not_at_rest(raw.client, queue, workers=1), timeout=8, what=f"{how} {k} at rest"
                 )

@@ -57,7 +57,7 @@ def test_an_adapter_outlives_its_loops_and_leaks_no_connection(queue: RawQueue, 
         await adapter.enqueue([sent])
         assert await adapter.status(sent.id) == "queued"
         with pytest.raises(TimeoutError):
-            await adapter.wait_ended(sent.id, timeout_ms=10)
+            await adapter.wait_ended(sent.id, timeout_ms=300)
         assert connections(queue) == 3
 
     for _ in range(3):
