@@ -30,7 +30,7 @@ from aiojobs_rt.core.continuation import Continuation
 from aiojobs_rt.core.generics import defining_class, open_parameters, type_arguments
 from aiojobs_rt.core.hooks import compile_hooks
 from aiojobs_rt.core.message import JobMessage, new_job_id
-from aiojobs_rt.core.methods import wrong_choice, wrong_init, wrong_lifespan, wrong_perform
+from aiojobs_rt.core.methods import undefined, wrong_choice, wrong_init, wrong_lifespan, wrong_perform
 from aiojobs_rt.core.misspelt import misspelt
 from aiojobs_rt.core.options import Options
 from aiojobs_rt.core.plan import Plan
@@ -185,9 +185,8 @@ class Job:
 
     @classmethod
     def is_abstract(cls) -> bool:
-        """Whether the class has no perform of its own, or an abstract one, or leaves type parameters open."""
-        perform = cls.perform
-        return perform is Job.perform or getattr(perform, "__isabstractmethod__", False) or bool(open_parameters(cls))
+        """Whether the class has no perform of its own, leaves type parameters open, or abstract methods undefined."""
+        return cls.perform is Job.perform or bool(undefined(cls)) or bool(open_parameters(cls))
 
     @classmethod
     def options(cls) -> Options:
@@ -229,9 +228,12 @@ class Job:
     @classmethod
     def _compile_late(cls) -> None:
         if cls.is_abstract():
-            missing = (
-                "its type parameters are open" if open_parameters(cls) else "it has no `async def perform(self, ...)`"
-            )
+            if cls.perform is Job.perform or "perform" in undefined(cls):
+                missing = "it has no `async def perform(self, ...)`"
+            elif open_parameters(cls):
+                missing = "its type parameters are open"
+            else:
+                missing = f"it does not define {', '.join(undefined(cls))}"
             raise InvalidJob(f"{cls.__qualname__} is abstract: {missing}; enqueue a class that derives from it")
         try:
             cls._compile(cls._local_names)

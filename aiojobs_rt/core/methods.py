@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABCMeta
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,20 @@ def wrong_perform(owner: type) -> str | None:
     if not inspect.signature(found).parameters:
         return "takes no self: write `async def perform(self, ...)`"
     return None
+
+
+def undefined(owner: type) -> list[str]:
+    """The abstract methods that a class leaves to those that derive from it; without ABC nothing but `perform` is."""
+    abstract = {name for base in owner.__mro__ for name, value in vars(base).items() if _is_abstract(value)}
+    return sorted(
+        name
+        for name in abstract
+        if (name == "perform" or isinstance(owner, ABCMeta)) and _is_abstract(inspect.getattr_static(owner, name))
+    )
+
+
+def _is_abstract(value: Any) -> bool:
+    return bool(getattr(value, "__isabstractmethod__", False))
 
 
 def wrong_lifespan(owner: type) -> str | None:

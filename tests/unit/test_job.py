@@ -175,6 +175,35 @@ async def test_a_class_without_perform_is_abstract_and_enqueueing_it_names_it() 
         await Job.perform_later()
 
 
+@pytest.mark.acceptance(56)
+async def test_a_class_that_leaves_a_method_to_others_is_abstract() -> None:
+    class Source(Job, ABC):
+        @property
+        @abstractmethod
+        def path(self) -> str: ...
+
+        @abstractmethod
+        async def rows(self) -> list[int]: ...
+
+        async def perform(self) -> int:
+            return sum(await self.rows()) + len(self.path)
+
+    class Half(Source):
+        path = "half"  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType] - as abstract properties are filled
+
+    class Whole(Half):
+        async def rows(self) -> list[int]:
+            return [1, 2]
+
+    assert [each.is_abstract() for each in (Source, Half, Whole)] == [True, True, False]
+    assert [registry.resolve(name) for name in ("Source", "Half", "Whole")] == [None, None, Whole]
+    with pytest.raises(InvalidJob, match="Source is abstract: it does not define path, rows; enqueue a class that"):
+        await Source.perform_later()
+    with pytest.raises(InvalidJob, match="Half is abstract: it does not define rows;"):
+        Half.bind()
+    assert await Whole.perform_now() == 7
+
+
 def test_a_class_with_an_abstract_perform_is_abstract() -> None:
     class Template(Job, ABC):
         @abstractmethod
