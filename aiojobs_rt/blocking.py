@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal
 
+from aiojobs_rt.core.propagation import for_another_thread
 from aiojobs_rt.enqueue import Bound, checked, deliver, deliver_all, described
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def call(function: Callable[[], Awaitable[T]], what: str) -> T:
         RuntimeError: an event loop runs in this thread.
     """
     refuse_in_loop(f"a blocking call; write `await {what}`")
-    return _thread.portal().call(function)
+    return for_another_thread().run(_thread.portal().call, function)
 
 
 def refuse_in_loop(what: str) -> None:

@@ -1,13 +1,14 @@
 """Propagation: context variables that travel with a job, from who enqueues it to its run.
 
-1. `propagate` registers a variable; `locale` and `timezone` are registered here.
+1. `propagate` registers a variable; `locale` and `timezone` are registered here. A `Mirror` is where a framework keeps the same.
 2. `capture` takes, as a job is enqueued, what is set; it travels as one object in the job's meta.
 3. `Restored` sets it in the task that runs the job, before anything of the job, and takes it back after the run.
 """
 
 from __future__ import annotations
 
-from contextvars import Context, ContextVar, Token
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import orjson
@@ -17,6 +18,7 @@ from aiojobs_rt.errors import DeserializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
 T = TypeVar("T")
 
@@ -29,12 +31,25 @@ CONTEXT = "context"
 """The field of meta."""
 
 
+class Mirror(NamedTuple):
+    """Where a framework keeps what a variable stands for.
+
+    Attributes:
+        read: what is active there, as plain JSON; None: nothing but the framework's default.
+        activate: has a value active there for the length of a block.
+    """
+
+    read: Callable[[], Any]
+    activate: Callable[[Any], AbstractContextManager[Any]]
+
+
 class _Propagated(NamedTuple):
     name: str
     var: ContextVar[Any]
     default: Any
     dump: Callable[[Any], Any] | None
     load: Callable[[Any], Any] | None
+    mirror: Mirror | None = None
 
 
 _UNSET: Final = object()
@@ -84,6 +99,13 @@ def propagate(
     _propagated.append(new)
 
 
+def reflect(var: ContextVar[Any], mirror: Mirror) -> None:
+    """Have a propagated variable that is not set read from a mirror, and what has travelled active there during the run."""
+    for index, known in enumerate(_propagated):
+        if known.var is var:
+            _propagated[index] = known._replace(mirror=mirror)
+
+
 def capture() -> dict[str, Any]:
     """What travels with a job that is enqueued here and now, by name.
 
@@ -96,34 +118,51 @@ def capture() -> dict[str, Any]:
         value = known.var.get(known.default)
         if value is not known.default:
             found[known.name] = _dumped(known.name, value, known.dump)
+        elif known.mirror is not None and (value := known.mirror.read()) is not None:
+            found[known.name] = value
     return found
+
+
+def for_another_thread() -> Context:
+    """A copy of the running context in which variables hold what their mirrors tell: in another thread these may tell nothing."""
+    context = copy_context()
+    for known in _propagated:
+        if known.mirror is not None and known.var.get(known.default) is known.default:
+            value = known.mirror.read()
+            if value is not None:
+                context.run(known.var.set, value)
+    return context
 
 
 class Restored:
     """The context of a job's message, set in the context of the calling task, as far as it can be loaded; `check` says how far."""
 
-    __slots__ = ("_error", "_tokens")
+    __slots__ = ("_error", "_undo")
 
     def __init__(self, context: Mapping[str, Any]) -> None:
         self._error: DeserializationError | None = None
-        self._tokens: list[Token[Any]] = []
-        for name, var, _, _, load in _propagated:
+        self._undo: list[Callable[[], object]] = []
+        for name, var, _, _, load, mirror in _propagated:
             if name not in context:
                 continue
             value = context[name]
             if isinstance(value, (dict, list)):  # what becomes of it must not go into the message
                 value = orjson.loads(orjson.dumps(value))
-            if load is not None:
-                try:
+            try:
+                if load is not None:
                     value = load(value)
-                except DeserializationError as error:
-                    self._error = error
-                    continue
-                except BaseException as error:  # noqa: BLE001 - user code: the job's failure (G13)
-                    self._error = DeserializationError(f"the context variable {name!r} could not be loaded")
-                    self._error.__cause__ = error
-                    continue
-            self._tokens.append(var.set(value))
+                if mirror is not None:
+                    block = mirror.activate(value)
+                    block.__enter__()
+                    self._undo.append(partial(block.__exit__, None, None, None))
+            except DeserializationError as error:
+                self._error = error
+                continue
+            except BaseException as error:  # noqa: BLE001 - user code: the job's failure (G13)
+                self._error = DeserializationError(f"the context variable {name!r} could not be loaded")
+                self._error.__cause__ = error
+                continue
+            self._undo.append(partial(var.reset, var.set(value)))
 
     def check(self) -> None:
         """Raise when a variable could not be loaded.
@@ -136,8 +175,8 @@ class Restored:
 
     def undo(self) -> None:
         """Take it back, in the same context: the variables are as they were."""
-        for token in reversed(self._tokens):
-            token.var.reset(token)
+        for undo in reversed(self._undo):
+            undo()
 
 
 def _default(var: ContextVar[Any]) -> Any:

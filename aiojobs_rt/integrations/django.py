@@ -1,4 +1,4 @@
-"""Django: jobs that are enqueued when a transaction commits, and models as their arguments.
+"""Django: jobs that are enqueued when a transaction commits, models as their arguments, and its language and time zone.
 
     from aiojobs_rt.integrations.django import enqueue_after_commit
 
@@ -12,16 +12,22 @@ the models are, and enqueues through `aiojobs_rt.blocking`.
 
 from __future__ import annotations
 
+import datetime as dt
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django import db
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils import timezone as zones
+from django.utils import translation
 
 from aiojobs_rt import blocking
+from aiojobs_rt.core.propagation import Mirror, locale, reflect, timezone
 from aiojobs_rt.core.references import Reference, register
 from aiojobs_rt.errors import InvalidArguments
 from aiojobs_rt.settings import settings
@@ -76,6 +82,28 @@ def register_models(*models: type[Any], using: str | None = None) -> None:
     for model in models or apps.get_models():
         found = _Model(model, using)
         register(Reference(model, model._meta.label, _app, found.identify, None, found.locate_many, str))  # noqa: SLF001 - Django's public name
+
+
+def propagate_locale() -> None:
+    """Have Django's active language and time zone travel with jobs, as `aiojobs_rt.locale` and `aiojobs_rt.timezone`.
+
+    Called when the apps are ready, in producers and workers. Where these two are not set, a language or time zone travels that is not the
+    default of the settings; one that is a mere offset, without a name, does not. While a job runs, what has travelled is active in Django
+    too, and not after it.
+    """
+    reflect(locale, Mirror(_language, partial(translation.override, deactivate=True)))
+    reflect(timezone, Mirror(_zone, zones.override))
+
+
+def _language() -> str | None:
+    language: str | None = translation.get_language()
+    return None if language == django_settings.LANGUAGE_CODE else language
+
+
+def _zone() -> str | None:
+    zone = zones.get_current_timezone()
+    name: str | None = "UTC" if zone is dt.UTC else getattr(zone, "key", None)
+    return None if name == zones.get_default_timezone_name() else name
 
 
 class _Model:

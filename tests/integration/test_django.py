@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import django
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connection, connections, transaction
+from django.utils import timezone as zones
+from django.utils import translation
 
-from aiojobs_rt import AesGcmCipher, EnqueueError, Job, RedisAdapter, Worker, blocking, use_cipher
+from aiojobs_rt import (
+    AesGcmCipher,
+    EnqueueError,
+    Job,
+    JobFailed,
+    RedisAdapter,
+    Worker,
+    blocking,
+    locale,
+    timezone,
+    use_cipher,
+)
 from aiojobs_rt.adapters.redis.keys import queue_keys
-from aiojobs_rt.integrations.django import enqueue_after_commit
+from aiojobs_rt.core import propagation
+from aiojobs_rt.integrations.django import enqueue_after_commit, propagate_locale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +131,54 @@ async def test_in_asynchronous_code_it_is_called_where_the_models_are(redis_serv
 
     await asyncio.to_thread(save)
     assert enqueued(redis_server) == [b'{"n":2}']
+
+
+class DjangoSpeaks(Job):
+    keep_result = 60
+
+    async def perform(self) -> list[str | None]:
+        inside = await sync_to_async(translation.get_language)()
+        assert inside == translation.get_language()
+        return [inside, zones.get_current_timezone_name(), locale.get(), timezone.get()]
+
+
+@pytest.mark.acceptance(33)
+def test_the_language_and_the_time_zone_travel_and_are_active_for_the_one_job(
+    adapter: RedisAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DjangoSpeaks, "adapter", adapter)
+    monkeypatch.setattr(propagation, "_propagated", propagation._propagated[:])
+    propagate_locale()
+    default = ["en-us", "America/Chicago", None, None]
+    with translation.override("de"), zones.override("Asia/Tokyo"):
+        here = blocking.perform_later(DjangoSpeaks.bind())
+        with atomic():
+            committed = blocking.BlockingHandle(enqueue_after_commit(DjangoSpeaks.bind()))
+        token = locale.set("fr")
+        chosen = blocking.perform_later(DjangoSpeaks.bind())
+        locale.reset(token)
+    with zones.override(dt.timezone(dt.timedelta(hours=5))):
+        offset = blocking.perform_later(DjangoSpeaks.bind())
+    with zones.override(dt.UTC):
+        utc = blocking.perform_later(DjangoSpeaks.bind())
+    with translation.override("en-us"):
+        same = blocking.perform_later(DjangoSpeaks.bind())
+    plain = blocking.perform_later(DjangoSpeaks.bind())
+    token = timezone.set("Nowhere/Land")
+    lost = blocking.perform_later(DjangoSpeaks.set(max_attempts=1).bind())
+    timezone.reset(token)
+    last = blocking.perform_later(DjangoSpeaks.bind())
+
+    blocking.call(Worker(adapter=adapter, concurrency=1, burst=True).run, "worker.run()")
+
+    assert here.result(timeout=5) == committed.result(timeout=5) == ["de", "Asia/Tokyo", "de", "Asia/Tokyo"]
+    assert chosen.result(timeout=5) == ["fr", "Asia/Tokyo", "fr", "Asia/Tokyo"]
+    assert utc.result(timeout=5) == ["en-us", "UTC", None, "UTC"]
+    for other in (offset, same, plain, last):
+        assert other.result(timeout=5) == default
+    with pytest.raises(JobFailed, match="'timezone' could not be loaded"):
+        lost.result(timeout=5)
+    assert translation.get_language() == "en-us"
 
 
 def test_an_encrypted_job_is_sealed_when_it_is_given_and_opened_by_its_worker(
