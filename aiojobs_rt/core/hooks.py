@@ -154,10 +154,11 @@ async def _run_around(chain: tuple[Hook, ...], job: Job, inner: Callable[[], Awa
     value: T | None = None
     try:
         value = await run_chain(rest, job, inner)
+    except Halted:  # no error: the hook goes on after its yield, and the halt outwards
+        await manager.__aexit__(None, None, None)
+        raise
     except BaseException as error:
         if not await manager.__aexit__(type(error), error, error.__traceback__):
-            raise
-        if isinstance(error, Halted):  # it goes on outwards, whatever a hook around it makes of it
             raise
     else:
         await manager.__aexit__(None, None, None)

@@ -156,8 +156,33 @@ async def test_abort_in_a_before_hook_ends_the_job_unperformed() -> None:
             RAN.append(error)
 
     assert await outcome_of(Aborts) == Discarded("halted by before_perform stop: no quota")
-    assert RAN == ["first", "second", "outer in", "third", "inner in"]
+    assert RAN == ["first", "second", "outer in", "third", "inner in", "inner out", "outer out"]
     assert await Aborts.perform_now() is None
+
+
+async def test_a_halt_is_no_error_to_the_hooks_around_it() -> None:
+    class Reports(Full):
+        @around_perform
+        async def report(self) -> AsyncGenerator[None]:
+            try:
+                yield
+            except BaseException as error:
+                RAN.append(error)
+                raise
+            RAN.append("no error")
+
+        @before_perform
+        def stop(self) -> None:
+            raise Abort("no quota")
+
+    class Breaks(Reports):
+        async def outer(self) -> AsyncGenerator[None]:
+            yield
+            raise ValueError("after the halt")
+
+    assert await outcome_of(Reports) == Discarded("halted by before_perform stop: no quota")
+    assert [entry for entry in RAN if entry == "no error" or isinstance(entry, BaseException)] == ["no error"]
+    assert isinstance(await outcome_of(Breaks), Retried)
 
 
 async def test_an_around_that_does_not_yield_halts_and_skips_what_comes_after() -> None:
