@@ -228,13 +228,17 @@ class Job:
     @classmethod
     def _compile_late(cls) -> None:
         if cls.is_abstract():
-            if cls.perform is Job.perform or "perform" in undefined(cls):
+            advice = "enqueue a class that derives from it"
+            hidden = [base.__name__ for base in cls.__mro__ if base is not Job and "perform" in vars(base)]
+            if cls.perform is Job.perform and hidden:
+                missing, advice = "its perform is Job's own", f"put {hidden[0]} before Job among its bases"
+            elif cls.perform is Job.perform or "perform" in undefined(cls):
                 missing = "it has no `async def perform(self, ...)`"
             elif open_parameters(cls):
                 missing = "its type parameters are open"
             else:
                 missing = f"it does not define {', '.join(undefined(cls))}"
-            raise InvalidJob(f"{cls.__qualname__} is abstract: {missing}; enqueue a class that derives from it")
+            raise InvalidJob(f"{cls.__qualname__} is abstract: {missing}; {advice}")
         try:
             cls._compile(cls._local_names)
         except Unresolved as error:

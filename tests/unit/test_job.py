@@ -204,6 +204,21 @@ async def test_a_class_that_leaves_a_method_to_others_is_abstract() -> None:
     assert await Whole.perform_now() == 7
 
 
+class Performs:
+    async def perform(self) -> int:
+        return 1
+
+
+async def test_a_mixin_with_perform_stands_before_job() -> None:
+    class Mixed(Performs, Job): ...
+
+    class MixedTooLate(Job, Performs): ...
+
+    assert await Mixed.perform_now() == 1
+    with pytest.raises(InvalidJob, match="its perform is Job's own; put Performs before Job among its bases"):
+        MixedTooLate.bind()
+
+
 def test_a_class_with_an_abstract_perform_is_abstract() -> None:
     class Template(Job, ABC):
         @abstractmethod
