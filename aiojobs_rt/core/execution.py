@@ -274,6 +274,8 @@ async def _call_back(
     if decision.kind in ENDS:
         await run_discard(hooks, job, decision.error, is_more)
     elif decision.kind == "retry" and hooks.enqueue:
+        if decision.queue is not None:
+            job.queue = decision.queue  # where it is enqueued now
         try:
             await run_chain(hooks.enqueue, job, _nothing)
         except Halted as halted:

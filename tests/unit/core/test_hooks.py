@@ -308,6 +308,14 @@ async def test_a_retry_is_an_enqueue() -> None:
     assert halted == Discarded("its retry was halted by before_enqueue before: negative")
 
 
+async def test_a_retry_on_another_queue_is_an_enqueue_there() -> None:
+    @retry_on(ValueError, queue="elsewhere")
+    class EnqueuedElsewhere(Enqueued): ...
+
+    assert isinstance(await outcome_of(EnqueuedElsewhere, b'{"n":1}'), Retried)
+    assert RAN[0] == ("before", "default.abc", "elsewhere", {"n": 1})
+
+
 async def test_an_error_in_the_enqueue_hook_of_a_retry_loses_no_job(caplog: pytest.LogCaptureFixture) -> None:
     class Refuses(Job):
         @before_enqueue
