@@ -230,7 +230,8 @@ def _refusal(annotation: Any, local_names: Mapping[str, Any] | None, inside_alia
     if isinstance(annotation, TypeVar):
         return f"nobody says what the type variable {annotation} stands for; give the base class a type: Base[int]"
     if isinstance(annotation, (str, ForwardRef)):
-        return f"the quoted name {annotation!r} was not resolved; write it without quotes"
+        instead = ", or put the whole value of the alias in quotes" if inside_alias else ""
+        return f"the quoted name {annotation!r} was not resolved; write it without quotes{instead}"
     if origin is Annotated:
         if any(isinstance(mark, _CUSTOM) for mark in annotation.__metadata__):
             return None
@@ -290,10 +291,20 @@ def _alias_value(annotation: Any, origin: Any) -> Any:
     if isinstance(annotation, typing.NewType):
         return annotation.__supertype__
     if isinstance(annotation, typing_extensions.TypeAliasType):
-        return annotation.__value__
+        value = annotation.__value__
+        return _unquoted(value, annotation.__module__) if isinstance(value, str) else value
     if isinstance(origin, typing_extensions.TypeAliasType):
         return substitute(origin.__value__, dict(zip(origin.__type_params__, get_args(annotation), strict=False)))
     return None
+
+
+def _unquoted(value: str, module: str | None) -> Any:
+    """What an alias stands for whose value is quoted, as one that holds itself is before Python 3.12; the text if a name in it is unknown."""
+    holder = type("Alias", (), {"__annotations__": {"value": value}, "__module__": module})
+    try:
+        return typing_extensions.get_type_hints(holder, include_extras=True)["value"]
+    except (NameError, AttributeError, TypeError, SyntaxError):
+        return value
 
 
 def _union(annotation: Any, members: tuple[Any, ...], local_names: Mapping[str, Any] | None) -> str | None:

@@ -31,7 +31,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import ValidationError
-from typing_extensions import TypedDict, Unpack
+from typing_extensions import TypeAliasType, TypedDict, Unpack
 
 from aiojobs_rt.core.arguments import Arguments, Unresolved, explain
 from aiojobs_rt.core.bounds import MAX_DEPTH
@@ -172,6 +172,10 @@ UserId = NewType("UserId", int)
 INNER: Inner = {"raw": INVALID_UTF8, "many": [INVALID_UTF8, b""], "score": -math.inf}
 MODEL = Model(inner=INNER)
 UUID_1 = UUID("a4a913f2-372e-4985-8b41-641b0ab05a96")
+Json3 = TypeAliasType("Json3", "dict[str, Json3] | list[Json3] | str | int | None")  # as pydantic's documents write it
+Quoted = TypeAliasType("Quoted", dict[str, "Quoted | int"])  # type: ignore[misc]
+QuotedAny = TypeAliasType("QuotedAny", "dict[str, Any]")
+QuotedUnion = TypeAliasType("QuotedUnion", "set[int] | list[int]")
 NIGHT = datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Vienna"))  # for the second time
 MOMENT = datetime.fromisoformat("2024-02-29T01:02:03.456789")
 
@@ -278,6 +282,8 @@ def there_and_back(annotation: Any, value: Any) -> Any:
         (dict[str, SecretBytes], {"a": SecretBytes(INVALID_UTF8)}),
         (Secret[date], Secret[date](date(2024, 1, 1))),
         (JsonValue, {"a": [1, 1.5, "x", None, True, {"b": []}]}),
+        (Json3, {"a": [1, "x", None, {"b": []}]}),
+        (list[Json3 | None], [None, ["x"]]),
         (int | str | None, "1"),
         (int | float, 1.0),
         (float | int, 1),
@@ -560,6 +566,9 @@ def test_a_message_never_repeats_the_value(annotation: Any, value: Any) -> None:
         (dict[Colour, str], "list of pairs"),
         (Literal[b"x"], "Literal of str, int"),
         (Literal[Colour.RED, "x"], "Literal of str, int"),
+        (QuotedAny, "pydantic.JsonValue"),
+        (QuotedUnion, r"can't tell set\[int\] from list\[int\]"),
+        (Quoted, "put the whole value of the alias in quotes"),
         (Iterable[int], r"write list\[...\]"),
         (Callable[[], int], "pass a name"),
         (type[int], "pass a name"),
