@@ -5,6 +5,7 @@ AiojobsError
 │   ├── InvalidJob             its perform, options or parameters
 │   └── DuplicateJob           its name is another class's
 ├── InvalidArguments           these arguments do not fit perform
+├── InvalidResult              what perform returned does not fit its annotation
 ├── EnqueueError               the job is not known to be enqueued
 │   ├── PayloadTooLarge        the arguments exceed max_payload
 │   └── QueueFullError         Redis is at maxmemory
@@ -54,6 +55,14 @@ class DuplicateJob(DefinitionError):
 
 class InvalidArguments(AiojobsError, TypeError):
     """Arguments do not fit the signature of perform. The message never repeats the values."""
+
+
+class InvalidResult(AiojobsError, TypeError):
+    """What `perform` returned does not fit its annotation, or has no JSON; or a kept result does not fit (any more).
+
+    Raised where the job runs, if its result is kept: the job is then dead at once, unless it declares otherwise. Raised by
+    `JobHandle.result` when the class at hand is another than the worker's. The message never repeats the values.
+    """
 
 
 class EnqueueError(AiojobsError):

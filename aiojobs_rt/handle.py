@@ -103,6 +103,7 @@ class JobHandle(Generic[R_co]):
         Raises:
             JobFailed: it is dead, or was discarded.
             JobCancelled: it was cancelled.
+            InvalidResult: what is kept does not fit the annotation of `perform` in the class at hand.
             ResultNotKept: it has ended and its result is not there (any more).
             TimeoutError: it has not ended in time.
         """

@@ -7,7 +7,7 @@
 Declarations are searched in the order of the text from the bottom up, then up the MRO, and the first match wins: a
 method marked with `rescue_from` comes before the decorators of its class, of these the one nearest to `class` comes
 first, and a class comes before its bases. So put the general above the special. A class matches its subclasses:
-`retry_on(Exception)` matches bad arguments (`InvalidArguments`) too.
+`retry_on(Exception)` matches bad arguments and results (`InvalidArguments`, `InvalidResult`) too.
 
 What is decided by them, also about exception groups and beside `max_attempts`, is in `aiojobs_rt/core/decision.py`.
 """

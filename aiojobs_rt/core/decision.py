@@ -2,7 +2,7 @@
 
 1. `raise Retry / Discard / Snooze` is obeyed, before any declaration.
 2. The first declaration that matches decides: `retry_on` until its attempts are used up, `discard_on`, `rescue_from`.
-3. Otherwise the default: bad arguments, malformed messages and missing records are dead at once; anything else,
+3. Otherwise the default: bad arguments and results, malformed messages and missing records are dead at once; anything else,
    `SystemExit` and a leaked cancellation included, is retried until `max_attempts` failures or for `retry_for`.
 
 The decorators that make the declarations, and the order of the search, are in `aiojobs_rt/policies.py`.
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from aiojobs_rt.core.durations import MAX_MS, to_ms
 from aiojobs_rt.core.message import MalformedMessage
-from aiojobs_rt.errors import Discard, InvalidArguments, RecordNotFound, Retry, Snooze, unwrap
+from aiojobs_rt.errors import Discard, InvalidArguments, InvalidResult, RecordNotFound, Retry, Snooze, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ RESCUES = "_aiojobs_rescues"
 """The attribute of a method that holds the errors for which it is the handler, one tuple per declaration."""
 
 _KEY_LENGTH = 64
-_NEVER_RETRIED_BY_DEFAULT = (InvalidArguments, MalformedMessage, RecordNotFound)
+_NEVER_RETRIED_BY_DEFAULT = (InvalidArguments, InvalidResult, MalformedMessage, RecordNotFound)
 _DIRECTIVES = (Retry, Snooze, Discard)  # in this order, when a group holds several: the one that keeps the job first
 
 

@@ -38,7 +38,7 @@ from aiojobs_rt.core.outcome import (
     Succeeded,
 )
 from aiojobs_rt.core.propagation import CONTEXT, Restored
-from aiojobs_rt.errors import InvalidArguments
+from aiojobs_rt.errors import InvalidResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -351,7 +351,7 @@ def _rescued(job_class: type[Job], value: Any) -> bytes:
     """What a rescue_from handler returned, as the job's result; null when it does not fit."""
     try:
         return job_class.result().dump(value)
-    except InvalidArguments:
+    except InvalidResult:
         return b"null"
 
 

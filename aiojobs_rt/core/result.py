@@ -12,7 +12,7 @@ from aiojobs_rt.core.annotations import describe, resolve, schema_of
 from aiojobs_rt.core.bounds import MAX_DEPTH, deeper
 from aiojobs_rt.core.explanation import details
 from aiojobs_rt.core.secret_values import holds_secret
-from aiojobs_rt.errors import InvalidArguments, InvalidJob
+from aiojobs_rt.errors import InvalidJob, InvalidResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,25 +71,30 @@ class Result:
         """A result as JSON, validated first.
 
         Raises:
-            InvalidArguments: it does not fit the annotation, or has no JSON.
+            InvalidResult: it does not fit the annotation, or has no JSON.
         """
         try:
             raw = self._to_json(self._validate(value), round_trip=True, warnings=False)
         except ValidationError as error:
-            raise InvalidArguments(f"{self._job}: its result does not fit its annotation: {details(error)}") from None
+            raise InvalidResult(
+                f"{self._job}: its result does not fit the annotation of what perform returns: {details(error)}"
+            ) from None
         except _UNDUMPABLE as error:
-            raise InvalidArguments(f"{self._job}: its result can't be written as JSON: {error}") from None
+            raise InvalidResult(f"{self._job}: its result can't be written as JSON: {error}") from None
         if len(raw) > 2 * MAX_DEPTH and deeper(raw, MAX_DEPTH):
-            raise InvalidArguments(f"{self._job}: its result is nested deeper than {MAX_DEPTH} levels")
+            raise InvalidResult(f"{self._job}: its result is nested deeper than {MAX_DEPTH} levels")
         return raw
 
     def load(self, raw: bytes) -> Any:
         """The result that JSON bytes stand for.
 
         Raises:
-            InvalidArguments: they are no JSON, or do not fit the annotation.
+            InvalidResult: they are no JSON, or do not fit the annotation.
         """
         try:
             return self._load(raw)
         except ValidationError as error:
-            raise InvalidArguments(f"{self._job}: its result does not fit its annotation: {details(error)}") from None
+            raise InvalidResult(
+                f"{self._job}: its result, as kept, does not fit the annotation of what perform returns here: {details(error)}; "
+                "the worker's class may be another version: JobHandle.of(job_id) gives the result as plain JSON"
+            ) from None

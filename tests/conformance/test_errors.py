@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiojobs_rt import InvalidArguments, Job, JobFailed, discard_on, rescue_from, retry_on
+from aiojobs_rt import InvalidArguments, InvalidResult, Job, JobFailed, JobHandle, discard_on, rescue_from, retry_on
 from aiojobs_rt.adapters.base import Envelope
 from tests.conformance.adapters import CarriedJob, log
 
@@ -131,6 +131,49 @@ class CarriedExits(CarriedJob):
 async def test_what_a_job_raises_is_its_own_failure(on: Bed, how: str) -> None:
     handle = await CarriedExits.perform_later(how)
     await on.reaches(handle, "dead")
+
+
+# -- results --------------------------------------------------------------------------------------
+
+
+class CarriedNoInt(CarriedJob):
+    async def perform(self) -> int:
+        log.append(f"run {self.executions}")
+        return "hunter2"  # type: ignore[return-value] # that is the test
+
+
+@discard_on(InvalidArguments)
+@discard_on(InvalidResult)
+class CarriedNoIntOrNothing(CarriedNoInt):
+    pass
+
+
+async def test_a_result_that_does_not_fit_is_dead_at_once_unless_declared(on: Bed) -> None:
+    dead, discarded = await CarriedNoInt.perform_later(), await CarriedNoIntOrNothing.perform_later()
+    await on.reaches(dead, "dead")
+    await on.reaches(discarded, "discarded")
+    assert log == ["run 1", "run 1"]
+    with pytest.raises(JobFailed, match=r"InvalidResult: CarriedNoInt: its result does not fit") as caught:
+        await dead.result(timeout=5)
+    assert "hunter2" not in str(caught.value)
+
+
+class CarriedText(CarriedJob):
+    async def perform(self) -> str:
+        return "many"
+
+
+class CarriedNumber(CarriedJob):
+    async def perform(self) -> int:
+        return 1
+
+
+async def test_a_result_of_another_version_of_the_class_is_refused_and_still_there_as_plain_json(on: Bed) -> None:
+    handle = await CarriedText.perform_later()
+    await on.reaches(handle, "succeeded")
+    with pytest.raises(InvalidResult, match="CarriedNumber: its result, as kept, does not fit"):
+        await CarriedNumber.handle(handle.id).result(timeout=5)
+    assert await JobHandle.of(handle.id, adapter=on.adapter).result(timeout=5) == "many"
 
 
 # -- what the wire brings -------------------------------------------------------------------------

@@ -10,7 +10,15 @@ from aiojobs_rt import policies
 from aiojobs_rt.core.decision import decide, perform_now_raises
 from aiojobs_rt.core.durations import MAX_MS
 from aiojobs_rt.core.message import MalformedMessage
-from aiojobs_rt.errors import DeserializationError, Discard, InvalidArguments, RecordNotFound, Retry, Snooze
+from aiojobs_rt.errors import (
+    DeserializationError,
+    Discard,
+    InvalidArguments,
+    InvalidResult,
+    RecordNotFound,
+    Retry,
+    Snooze,
+)
 from aiojobs_rt.policies import Decision, exponentially_longer, polynomially_longer
 
 if TYPE_CHECKING:
@@ -133,7 +141,9 @@ def test_these_are_ordinary_failures(error: BaseException) -> None:
     assert (decision.kind, decision.delay_ms, decision.error) == ("retry", 15_000, error)
 
 
-@pytest.mark.parametrize("error", [InvalidArguments("n"), MalformedMessage("?"), RecordNotFound("User 42")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [InvalidArguments("n"), InvalidResult("r"), MalformedMessage("?"), RecordNotFound("User 42")], ids=repr
+)
 def test_these_are_dead_at_once_unless_a_declaration_matches(error: Exception) -> None:
     for raised in (error, ExceptionGroup("g", [error])):
         decision = decided(Plain, raised, retry_for_ms=60_000)

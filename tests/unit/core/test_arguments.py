@@ -37,7 +37,7 @@ from aiojobs_rt.core.arguments import Arguments, Unresolved, explain
 from aiojobs_rt.core.bounds import MAX_DEPTH
 from aiojobs_rt.core.equality import same
 from aiojobs_rt.core.result import Result
-from aiojobs_rt.errors import InvalidArguments, InvalidJob
+from aiojobs_rt.errors import InvalidArguments, InvalidJob, InvalidResult
 from tests.support.naming import stable_id
 
 T = TypeVar("T")
@@ -954,14 +954,14 @@ def test_an_unannotated_result_is_plain_json() -> None:
     ids=stable_id,
 )
 def test_a_result_that_has_no_json_is_refused(annotation: Any, value: Any) -> None:
-    with pytest.raises(InvalidArguments, match="SendWelcome: its result") as caught:
+    with pytest.raises(InvalidResult, match="SendWelcome: its result") as caught:
         result_of(annotation).dump(value)
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_result_that_does_not_load_is_refused() -> None:
     for raw in (b"", b'"x"', b"[" * 100_000):
-        with pytest.raises(InvalidArguments, match="its result"):
+        with pytest.raises(InvalidResult, match=r"its result.*plain JSON"):
             result_of(int).load(raw)
 
 
