@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
@@ -183,7 +184,7 @@ def worker(
             _run_through(runner.get_loop(), _run(made, over))
             code = 0
         finally:
-            leave_by(made.ends_by + TIDYING, code)
+            leave_by(max(made.ends_by, time.monotonic()) + TIDYING, code)
 
 
 def _run_through(loop: asyncio.AbstractEventLoop, running: Coroutine[Any, Any, None]) -> None:

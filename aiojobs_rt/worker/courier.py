@@ -41,6 +41,8 @@ class Courier:
         self._wires = Wires(state.adapter.endpoint, "aiojobs_rt:courier")
         self._laden: set[str] = set()
         self._called = asyncio.Event()
+        self._reported: set[bytes] = set()
+        self._unread: dict[str, str] = {}
 
     def call(self, served: Served) -> None:
         """There is something to carry from this queue."""
@@ -61,7 +63,11 @@ class Courier:
                     await self._state.redis.failed(error)
                     self.call(served)
                 except exceptions.ResponseError as error:  # this queue's own trouble; the next beat calls again
-                    logger.error("queue %s: what leaves it can't be read: %s", name, error)  # noqa: TRY400 - an answer of Redis
+                    if self._unread.get(name) != str(error):
+                        logger.error("queue %s: what leaves it can't be read: %s", name, error)  # noqa: TRY400 - an answer of Redis
+                        self._unread[name] = str(error)
+                else:
+                    self._unread.pop(name, None)
 
     async def _carry(self, served: Served) -> None:
         """Carry all that waits. What a queue refuses stays for the next beat, and holds up nothing behind it."""
@@ -75,11 +81,15 @@ class Courier:
                 except ConfigurationError:
                     raise
                 except (exceptions.ResponseError, ValueError) as error:  # ValueError: not written by settle.lua
+                    if entry in self._reported:
+                        continue
+                    self._reported.add(entry)
                     logger.error(  # noqa: TRY400 - an answer of Redis, no fault of this code
                         "queue %s: entry %s of %s can't be carried to its queue (%s: %s); it is kept and tried again",
                         served.name, entry.decode(), outgoing, type(error).__name__, error,
                     )  # fmt: skip
                 else:
+                    self._reported.discard(entry)
                     await wire.call("XDEL", outgoing, entry)
             start = f"({entries[-1][0].decode()}"
 

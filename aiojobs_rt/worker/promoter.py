@@ -38,10 +38,16 @@ class Promoter:
         self._state = state
         self._wires = Wires(state.adapter.endpoint, "aiojobs_rt:promote")
         self._due: dict[str, float] = {}
+        self._refusals: dict[str, str] = {}
+        self._refused_until_ms: dict[str, float] = {}
         self._earlier = asyncio.Event()
 
     def note_due(self, queue: str, due_ms: float) -> None:
-        """A job of this queue is due at an instant (ms, Redis' time); wakes the promoter when that is earlier than it knew."""
+        """A job of this queue is due at an instant (ms, Redis' time); wakes the promoter when that is earlier than it knew.
+
+        A queue that has refused is left alone for a while, whatever is due there.
+        """
+        due_ms = max(due_ms, self._refused_until_ms.get(queue, due_ms))
         if due_ms < self._due.get(queue, NEVER):
             self._due[queue] = due_ms
             self._earlier.set()
@@ -72,8 +78,15 @@ class Promoter:
                     self.note_due(name, due_ms)
                     await self._state.redis_of(name).failed(error)
                 except exceptions.ResponseError as error:  # this queue's own trouble: the others are not kept waiting
-                    logger.error("queue %s: what is due can't be promoted: %s", name, error)  # noqa: TRY400 - an answer of Redis
-                    self.note_due(name, self._state.clock.now_ms() + REFUSED_FOR_MS)
+                    self._note_refusal(name, error)
+
+    def _note_refusal(self, name: str, error: exceptions.ResponseError) -> None:
+        """The beat calls for what is due long before this queue is asked again, and nobody wants to read the same line each time."""
+        if self._refusals.get(name) != str(error):
+            logger.error("queue %s: what is due can't be promoted: %s", name, error)
+            self._refusals[name] = str(error)
+        self._refused_until_ms[name] = self._state.clock.now_ms() + REFUSED_FOR_MS
+        self.note_due(name, 0)
 
     async def promote(self, served: Served) -> int:
         """Promote all that is due on a queue, at most 50 jobs a call; how many."""
@@ -93,6 +106,8 @@ class Promoter:
             served.promoting = moved == LIMIT
             if not served.promoting:
                 break
+        self._refusals.pop(served.name, None)
+        self._refused_until_ms.pop(served.name, None)
         if next_ms >= 0:
             self.note_due(served.name, next_ms)
         return total

@@ -18,6 +18,7 @@ logger = logging.getLogger("aiojobs_rt.worker")
 
 
 TELL_AGAIN = 3.0
+MOST_REASONS = 4
 
 
 class RedisClock:
@@ -48,10 +49,11 @@ class RedisClock:
 class Availability:
     """Whether Redis is there: one log line per change, and a backoff that all loops share.
 
-    Changes in quick succession (connections that are killed again and again) are summed up in one line every few seconds.
+    Changes in quick succession (connections that are killed again and again) are summed up in one line every few seconds. What the first
+    failure says may be no more than that a connection was cut: the reasons that come after it are told as well, each once, a few at most.
     """
 
-    __slots__ = ("_away_since", "_display", "_failures", "_told", "_told_at", "_untold")
+    __slots__ = ("_away_since", "_display", "_failures", "_reasons", "_told", "_told_at", "_untold")
 
     def __init__(self, display: str) -> None:
         self._display = display
@@ -60,6 +62,7 @@ class Availability:
         self._told = False
         self._told_at = -TELL_AGAIN
         self._untold = 0
+        self._reasons: set[str] = set()
 
     @property
     def away(self) -> bool:
@@ -90,6 +93,16 @@ class Availability:
                 "Redis at %s is away: %s; running jobs go on, outcomes are kept%s", self._display, error, more
             )
             self._told, self._untold = True, 0
+            self._reasons, self._told_at = {str(error)}, now
+        elif (
+            self._told
+            and now - self._told_at >= TELL_AGAIN
+            and len(self._reasons) < MOST_REASONS
+            and str(error) not in self._reasons
+        ):
+            logger.warning("Redis at %s is still away after %.1f s: %s", self._display, now - self._away_since, error)
+            self._reasons.add(str(error))
+            self._told_at = now
         self._failures += 1
 
     async def failed(self, error: BaseException) -> None:

@@ -228,3 +228,28 @@ async def test_redis_is_full(own_server: RedisServer, own_fleet: Fleet, tmp_path
         verdict = history.check([handle.id for handle in (*running, *waiting, delayed, *later)])
         assert not verdict.duplicated
         assert {run.executions for run in history.runs()} == {1}, "a lease was lost"
+
+
+async def test_the_password_is_changed_under_the_worker(
+    own_server: RedisServer, own_fleet: Fleet, tmp_path: Path
+) -> None:
+    """It says so, though the first that it notices is a cut connection; running jobs go on, and it does when it may again."""
+    gate = tmp_path / "gate"
+    worker = await own_fleet.start(lease=LEASE)
+    running = await Gated.perform_later(str(gate))
+    await own_fleet.written("start", 1)
+    with own_fleet.client() as client:
+        rules = next(line for line in client.acl_list() if line.startswith("user default ")).split()[2:]
+        async with few_log_lines(worker):
+            client.execute_command("ACL", "SETUSER", "default", "resetpass", ">another")
+            client.execute_command("AUTH", "default", "another")
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.client_kill_filter(_type="pubsub")
+            await wait_until(lambda: "still away" in worker.log, timeout=10)
+            assert any(said in worker.log for said in ("Authentication required", "invalid username-password"))
+            gate.touch()
+            await own_fleet.written("end", 1)
+            client.execute_command("ACL", "SETUSER", "default", "reset", *rules)
+            handles = [running, *await perform_all_later([Nap.bind(n) for n in range(10)])]
+            await all_are("succeeded", handles)
+    own_fleet.ledger.read().check_exact([handle.id for handle in handles])
