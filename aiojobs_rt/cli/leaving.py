@@ -6,6 +6,7 @@ job has left of these may go on until the shutdown timeout is over; then the pro
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
@@ -13,49 +14,67 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from aiojobs_rt.cli import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger("aiojobs_rt.cli")
 
 TIDYING = 3.0
 """Seconds for what an application does at the end of its process."""
+OVERDUE = "the shutdown has taken as long as it may; the process ends, and what still runs in it runs again elsewhere"
 RESET = (signal.SIGTERM, signal.SIGINT, signal.SIGTSTP, signal.SIGUSR2)
 
 
 def leave_at_once() -> None:
     """End the process: the shutdown has taken as long as it may. Called from a thread."""
-    logger.critical(
-        "the shutdown has taken as long as it may; the process ends, and what still runs in it runs again elsewhere"
-    )
-    _end(0)
+    _end(0, OVERDUE)
 
 
 def leave_by(deadline: float, code: int) -> None:
     """End the process at an instant (time.monotonic) at the latest; from now on it has nothing to do."""
-    threading.Thread(target=_leave, args=(deadline, code), name="aiojobs_rt:leave", daemon=True).start()
+    _thread.start_new_thread(_leave, (deadline, code, _what_is_left))
 
 
-def _leave(deadline: float, code: int) -> None:
+def leave_though_blocked(deadline: float) -> None:
+    """As `leave_by`, for a process that may not come so far: also the heartbeat waits when what takes the log lines does not read them.
+
+    May be called from a signal handler: it takes no lock.
+    """
+    _thread.start_new_thread(_leave, (deadline, 0, lambda: OVERDUE))
+
+
+def _leave(deadline: float, code: int, reason: Callable[[], str]) -> None:
     time.sleep(max(0.0, deadline - time.monotonic()))
-    names = [
-        thread.name for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
-    ]
-    logger.critical(
-        "the worker has stopped, but something that its jobs have left behind goes on: a task that ignores its cancellation, a child process, or "
-        "a thread (of these there are: %s); the process ends without it",
-        ", ".join(names[:10]) or "none",
+    _end(code, reason())
+
+
+def _what_is_left() -> str:
+    main = threading.main_thread()
+    names = [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not main]
+    return (
+        "the worker has stopped, but something that its jobs have left behind goes on: a task that ignores its cancellation, a child process, "
+        f"or a thread (of these there are: {', '.join(names[:10]) or 'none'}); the process ends without it"
     )
-    _end(code)
 
 
-def _end(code: int) -> NoReturn:
-    logs.flush()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # a job may have closed or replaced it
-            stream.flush()
+def _end(code: int, reason: str) -> NoReturn:
+    said = threading.Event()
+    _thread.start_new_thread(_say, (reason, said))
+    said.wait(1)  # no longer: nobody may read what is written, or hold the lock of a handler for ever
     os._exit(code)
+
+
+def _say(reason: str, said: threading.Event) -> None:
+    with suppress(Exception):
+        logger.critical("%s", reason)
+        logs.flush()
+        for stream in (sys.stdout, sys.stderr):  # a job may have closed or replaced it
+            stream.flush()
+    said.set()
 
 
 def free_forked_children() -> None:

@@ -13,10 +13,13 @@ import logging
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from aiojobs_rt.cli.leaving import leave_though_blocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -32,6 +35,8 @@ logger = logging.getLogger("aiojobs_rt.cli")
 STOP = (signal.SIGTERM, signal.SIGINT)
 MOST_FRAMES = 40
 LOOK_EVERY_S = 2.0
+MOST_AFTER_S = 9.0
+"""Seconds after the shutdown timeout within which a process must have ended, whatever blocks it; `docs/workers.md` speaks of 10."""
 
 
 class Signals:
@@ -88,6 +93,8 @@ class Signals:
 
     def _expect_stop(self) -> None:
         self._expected += 1
+        if self._expected == 1:
+            leave_though_blocked(time.monotonic() + self._worker.shutdown_timeout + MOST_AFTER_S)
         self._worker.expect_stop(at_once=self._expected > 1)
 
     def _stop(self, number: signal.Signals) -> None:
@@ -107,8 +114,9 @@ def _call_too(number: signal.Signals, function: Callable[[], None]) -> Handler:
         if callable(first):
             first(number, frame)
 
-    signal.signal(number, handler)
-    signal.siginterrupt(number, False)  # as the loop has it
+    signal.signal(
+        number, handler
+    )  # not with SA_RESTART, as the loop has it: a call that waits in the kernel would go on, and Python see nothing
     return handler
 
 

@@ -296,9 +296,10 @@ class Heartbeat:
                 "the event loop has stood still for %.1f s, also while the worker was to stop", now - self._moved_at
             )
             self._put_back_running()
+        why = "has not ended" if self._stalled else "ignores its cancellation"
         for delivery in self._running():
             if (message := delivery.message) is not None:
-                logger.error("job %s (%s) has not ended though the worker stops", message.id, message.job)
+                logger.error("job %s (%s) %s, and the worker stops", message.id, message.job, why)
         self._on_deadline()
 
     def _put_back_running(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,12 @@ from aiojobs_rt import perform_all_later
 from tests.support.jobs import Blocker, ForksAndKills, ForksByHand, LeavesBehind, Nap, Threaded
 from tests.support.outcomes import all_are, becomes
 from tests.support.waiting import wait_until
+from tests.support.worker_process import COMMAND, ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tests.support.worker_process import Fleet, WorkerProcess
 
 TIDYING = 3.0
@@ -101,6 +107,66 @@ async def test_a_shutdown_counts_from_the_signal_and_not_from_when_the_loop_move
     await Blocker.perform_later(2.5)
     await fleet.written("start", 2)
     await check_it_ends(worker, within=2.5 + 1)
+
+
+SLOW = """
+import time
+from contextlib import asynccontextmanager
+from aiojobs_rt import Job
+
+class SlowToStart(Job):
+    @staticmethod
+    @asynccontextmanager
+    async def lifespan():
+        print("begins", flush=True)
+        time.sleep(60)
+        yield
+
+    async def perform(self): ...
+"""
+
+
+async def test_a_lifespan_that_blocks_the_loop_can_not_hold_the_process(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_to_start.py").write_text(SLOW)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = fleet.launch(modules=["slow_to_start"], shutdown_timeout=0.1)
+    await wait_until(lambda: "begins" in worker.log)
+    await check_it_ends(worker, within=0.1 + 9)
+    assert "the shutdown has taken as long as it may" in worker.log
+
+
+def standstill(fleet: Fleet) -> Callable[[], bool]:
+    """Whether no job has ended for a while."""
+    seen, since = -1, 0.0
+
+    def check() -> bool:
+        nonlocal seen, since
+        if (now := fleet.ledger.count("end")) != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > SOME
+
+    return check
+
+
+async def test_a_process_whose_log_nobody_reads_obeys_term(fleet: Fleet, redis_url: str) -> None:
+    """Log lines wait for who reads them, the loop waits for the log lines, and so does the heartbeat."""
+    reader, writer = os.pipe()
+    command = [*COMMAND, "tests.support.jobs", "-q", "default", "--log-level", "debug", "--shutdown-timeout", "0.1"]
+    environment = {**os.environ, "AIOJOBS_RT_REDIS_URL": redis_url, "TEST_LEDGER": str(fleet.ledger.path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stderr=writer) as process:  # noqa: ASYNC220 - a moment
+        os.close(writer)
+        try:
+            await perform_all_later([Nap.bind(number) for number in range(3000)])
+            await fleet.written("end", 1)
+            await wait_until(standstill(fleet), what="the loop to wait for the pipe")
+            process.terminate()
+            await wait_until(lambda: process.poll() is not None, timeout=0.1 + 9 + 1 + SOME)
+            assert process.returncode == 0
+        finally:
+            process.kill()
+            os.close(reader)
 
 
 async def test_term_to_a_child_that_a_job_has_forked_ends_that_child_and_not_the_worker(fleet: Fleet) -> None:
