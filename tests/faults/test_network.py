@@ -51,6 +51,20 @@ async def test_jobs_of_a_read_whose_reply_was_lost_are_found_by_the_living_worke
     assert {run.executions for run in fleet.ledger.read().runs()} == {1}
 
 
+@pytest.mark.fault(18)
+async def test_a_blocking_read_whose_connection_stays_silent_for_good_is_given_up(fleet: Fleet, proxy: Proxy) -> None:
+    """After the 2 s for which it blocks and 2 s more; no beat comes to help. What it brought is run at once then."""
+    await fleet.start(url=proxy.url, lease=30)
+    await becomes("succeeded", await Nap.perform_later(0))
+    proxy.eat_reply_silently(b" BLOCK ")
+    await wait_until(lambda: proxy.eaten == 1)
+    began = time.monotonic()
+    handles = await perform_all_later([Nap.bind(number) for number in range(30)])
+    await fleet.all_ended(31, timeout=8)
+    assert time.monotonic() - began < 2 + 2 + 1.5
+    await all_are("succeeded", handles)
+
+
 @pytest.mark.fault(17)
 async def test_a_settle_whose_reply_was_lost_is_settled_once(fleet: Fleet, proxy: Proxy, moment: Moment) -> None:
     await fleet.start(url=proxy.url, lease=2)

@@ -93,7 +93,7 @@ async def test_redis_is_away_for_longer_than_a_lease(
         await own_fleet.written("end", 10)  # they end while it is away
         await wait_until(lambda: time.monotonic() > went + 3 * LEASE)
         used = (sum(worker.cpu_seconds() for worker in workers) - cpu) / (time.monotonic() - went)
-        assert used < 0.4, f"the two workers used {used:.0%} of a processor for waiting"
+        assert used < 0.2, f"the two workers used {used:.0%} of a processor for waiting"
         await moment(2)
         own_server.start()
         handles += await perform_all_later([Nap.bind(n) for n in range(50)])
@@ -109,7 +109,7 @@ async def test_redis_is_away_for_longer_than_a_lease(
     assert sorted(name.rpartition(b".")[2] for name in names) == [b"0", b"0"], "a lease was given up"
 
 
-@pytest.mark.parametrize("how", ["hung", "paused"])
+@pytest.mark.parametrize("how", ["hung", "paused", "paused for writes"])
 @pytest.mark.fault(13, 18)
 async def test_redis_hangs(own_server: RedisServer, own_fleet: Fleet, how: str, moment: Moment) -> None:
     workers = await asyncio.gather(*(own_fleet.start(lease=LEASE, concurrency=10) for _ in range(2)))
@@ -124,11 +124,13 @@ async def test_redis_hangs(own_server: RedisServer, own_fleet: Fleet, how: str, 
             own_server.resume()
         else:
             with own_fleet.client() as client:
-                client.client_pause(1500, all=True)
+                client.client_pause(1500, all=how == "paused")
         handles += await perform_all_later([Nap.bind(number) for number in range(50)])
         await own_fleet.all_ended(70)
         await all_are("succeeded", handles)
-    own_fleet.ledger.read().check_exact([handle.id for handle in handles])
+    history = own_fleet.ledger.read()
+    history.check_exact([handle.id for handle in handles])
+    assert {run.executions for run in history.runs()} == {1}, "a lease was lost"
 
 
 @pytest.mark.parametrize("harm", ["flushall", "destroy", "delete", "lanes"])
