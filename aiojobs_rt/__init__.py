@@ -16,6 +16,7 @@ from aiojobs_rt.callbacks import (
 from aiojobs_rt.core.cipher import AesGcmCipher, Cipher
 from aiojobs_rt.core.continuation import Step
 from aiojobs_rt.core.events import Event, subscribe
+from aiojobs_rt.core.progress import Progress
 from aiojobs_rt.core.propagation import locale, propagate, timezone
 from aiojobs_rt.encryption import use_cipher
 from aiojobs_rt.errors import (
@@ -77,6 +78,7 @@ __all__ = [
     "JobHandle",
     "MissingKey",
     "PayloadTooLarge",
+    "Progress",
     "QueueFullError",
     "RecordNotFound",
     "RedisAdapter",

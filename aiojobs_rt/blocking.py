@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from aiojobs_rt.adapters.base import Status
+    from aiojobs_rt.core.progress import Progress
     from aiojobs_rt.handle import JobHandle
 
 __all__ = ["BlockingHandle", "perform_all_later", "perform_later"]
@@ -61,6 +62,10 @@ class BlockingHandle(Generic[R_co]):
     def status(self) -> Status:
         """Where the job is now; see `JobHandle.status`."""
         return call(self._handle.status, "handle.status()")
+
+    def progress(self) -> Progress | None:
+        """How far a job in steps has got; see `JobHandle.progress`."""
+        return call(self._handle.progress, "handle.progress()")
 
     def cancel(self) -> bool:
         """Cancel the job; see `JobHandle.cancel`."""

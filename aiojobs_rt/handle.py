@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from aiojobs_rt.adapters.base import Adapter, Status
+    from aiojobs_rt.core.progress import Progress
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -79,6 +80,17 @@ class JobHandle(Generic[R_co]):
         the recently finished, is kept.
         """
         return await self._adapter.status(self.id)
+
+    async def progress(self) -> Progress | None:
+        """How far a job in steps has got: the steps that are complete, the one that is open, and its cursor.
+
+        While the job runs on a worker, as of a second ago at most.
+
+        Returns:
+            None: no step has got anywhere yet, the job has no steps, has ended, or is not known. A dead job has not ended: what it reached
+            is kept for its next run.
+        """
+        return await self._adapter.progress(self.id)
 
     async def cancel(self) -> bool:
         """Cancel the job.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aiojobs_rt.core.progress import Progress
+
 Status = Literal[
     "queued",
     "scheduled",
@@ -86,6 +88,10 @@ class Adapter(Protocol):
 
     async def status(self, job_id: str, /) -> Status:
         """Where a job is."""
+        ...
+
+    async def progress(self, job_id: str, /) -> Progress | None:
+        """How far the steps of a job have got; None when it has none, or has ended."""
         ...
 
     async def cancel(self, job_id: str, /) -> bool:

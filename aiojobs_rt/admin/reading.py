@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from aiojobs_rt.adapters.redis.adapter import ended_of
-from aiojobs_rt.admin.records import Attempt, JobDetails, JobSummary, QueueSummary, Steps
-from aiojobs_rt.core.continuation import FIELD
+from aiojobs_rt.adapters.redis.records import ended_of
+from aiojobs_rt.admin.records import Attempt, JobDetails, JobSummary, QueueSummary
 from aiojobs_rt.core.message import ENCRYPTED, JobMessage, MalformedMessage, NewerMessage, parse
+from aiojobs_rt.core.progress import progress_from
 from aiojobs_rt.core.secret_values import SECRET, STARS, hidden
 from aiojobs_rt.encryption import is_sealed
 
@@ -107,7 +107,7 @@ def details(job_id: str, queue: str, fields: list[Any]) -> JobDetails:
         args=NOT_SHOWN if encrypted else hidden(args, known[SECRET]) if SECRET in known else args,
         meta=known,
         attempts=tuple(_attempt(error) for error in errors),
-        steps=_steps(meta, saved[0].partition(b" ")[2] if saved else b""),
+        steps=progress_from(meta, *saved),
     )
     if lane in (b"returned", b"suspects"):
         found.meta["lane"] = text(lane)
@@ -210,28 +210,6 @@ def _attempt(record: bytes) -> Attempt:
         at=instant(fields.get("at")),
         worker=str(fields.get("worker", "")),
     )
-
-
-def _steps(meta: bytes, saved: bytes) -> Steps | None:
-    """The progress on a message, or what was saved of it since, whichever is further."""
-    state, later = _object(meta).get(FIELD), _object(saved)
-    if not isinstance(state, dict):
-        state = {}
-    if _int(later.get("moves")) > _int(state.get("moves")):
-        state = later
-    if not state:
-        return None
-    completed = state.get("completed")
-    return Steps(
-        completed=tuple(map(str, completed)) if isinstance(completed, list) else (),
-        open=str(state.get("open", "")),
-        cursor=state.get("cursor"),
-        resumptions=_int(state.get("resumptions")),
-    )
-
-
-def _int(value: Any) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _object(raw: bytes) -> dict[str, Any]:

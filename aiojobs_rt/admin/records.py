@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from aiojobs_rt.core.progress import Progress
+
 ListedState = Literal["waiting", "running", "scheduled", "retrying", "dead", "finished"]
 """The states by which jobs are listed. Running: delivered to a worker that holds its lease."""
 
@@ -103,23 +105,6 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Steps:
-    """How far a job in steps has got.
-
-    Attributes:
-        completed: the names of the steps that are complete, in order.
-        open: the step that was begun; empty when none is.
-        cursor: where that one is: a JSON value.
-        resumptions: how often the job has gone on after an error, at no charge.
-    """
-
-    completed: tuple[str, ...]
-    open: str = ""
-    cursor: Any = None
-    resumptions: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobDetails(JobSummary):
     """All that is kept of one job.
 
@@ -140,7 +125,7 @@ class JobDetails(JobSummary):
     args: bytes = field(default=b"", repr=False)  # it may hold secrets
     meta: dict[str, Any]
     attempts: tuple[Attempt, ...] = ()
-    steps: Steps | None = None
+    steps: Progress | None = None
     result: bytes | None = field(default=None, repr=False)
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aiojobs_rt.admin import Admin
-    from aiojobs_rt.admin.records import JobDetails, JobSummary, Steps
+    from aiojobs_rt.admin.records import JobDetails, JobSummary
+    from aiojobs_rt.core.progress import Progress
 
 app = typer.Typer(help="List, show, retry, discard and cancel jobs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -232,7 +233,7 @@ def _pairs(value: object) -> str:
     return ", ".join(f"{key} = {item}" for key, item in value.items()) if isinstance(value, dict) else ""
 
 
-def _reached(steps: Steps | None) -> str:
+def _reached(steps: Progress | None) -> str:
     if steps is None:
         return ""
     complete = [f"{name} complete" for name in steps.completed]

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import orjson
 from redis import exceptions
 
-from aiojobs_rt.adapters.redis.adapter import SECRET_RECORD, SUCCEEDED_RECORD, encrypted_record
 from aiojobs_rt.adapters.redis.batching import MAX_JOBS, Batcher
 from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel
+from aiojobs_rt.adapters.redis.records import SECRET_RECORD, SUCCEEDED_RECORD, encrypted_record
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.core import events

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiojobs_rt import JobFailed, TestAdapter, retry_on
-from aiojobs_rt.admin.records import Steps
+from aiojobs_rt import JobFailed, JobHandle, Progress, TestAdapter, retry_on
 from aiojobs_rt.core import execution
 from aiojobs_rt.worker import progress
 from tests.conformance.adapters import CarriedJob, log
@@ -77,10 +76,11 @@ async def test_a_job_that_is_interrupted_goes_on_where_it_was(on: Bed, admin: Ad
     assert await handle.status() == "queued"
     details = await admin.job(handle.id)
     assert details is not None
-    assert details.steps == Steps(completed=("validate",), open="rows", cursor=3)
+    assert details.steps == await handle.progress() == Progress(completed=("validate",), open="rows", cursor=3)
     assert (details.interruptions, details.failures) == (1, 0)
     await on.reaches(handle, "succeeded")
     assert log == ALL
+    assert await handle.progress() is None, "it has ended"
     assert await handle.result(timeout=5) == 1, "an interruption costs no attempt"
 
 
@@ -161,14 +161,14 @@ async def test_the_progress_of_a_running_job_is_seen(on: Bed, admin: Administers
         running = asyncio.create_task(on.reaches(await running, "succeeded"))
     await wait_until(lambda: log == ["waits"])
 
-    reached = Steps(completed=("prepare",), open="rows", cursor={"page": 2, "of": ["x", None]})
+    reached = Progress(completed=("prepare",), open="rows", cursor={"page": 2, "of": ["x", None]})
 
     async with asyncio.timeout(10):
         while True:
             (job,) = (await admin.jobs("default", "running")).jobs
             details = await admin.job(job.id)
             assert details is not None
-            if details.steps == reached:
+            if details.steps == await JobHandle.of(job.id, adapter=on.adapter).progress() == reached:
                 break
             await asyncio.sleep(0.005)  # a worker saves it now and then
     log.append("proceed")

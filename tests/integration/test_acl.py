@@ -13,7 +13,7 @@ import pytest
 import redis
 from redis.exceptions import NoPermissionError, RedisError
 
-from aiojobs_rt import JobCancelled, JobFailed, RedisAdapter, perform_all_later
+from aiojobs_rt import JobCancelled, JobFailed, Progress, RedisAdapter, perform_all_later
 from aiojobs_rt.adapters.redis import scripts
 from aiojobs_rt.admin import Admin, examine
 from tests.support import acl
@@ -80,7 +80,7 @@ async def fleet(guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert not re.search(r"NOPERM|permission|ACL", worker.log), worker.log
 
 
-async def test_a_producer_enqueues_asks_waits_and_cancels(fleet: Fleet, tmp_path: Path) -> None:
+async def test_a_producer_enqueues_asks_waits_and_cancels(guarded: Guarded, fleet: Fleet, tmp_path: Path) -> None:
     waiting = await Nap.perform_later(1)
     scheduled = await Nap.set(wait=3600).perform_later(1)
     urgent = await Nap.set(priority=-5, queue="low").perform_later(1)
@@ -90,6 +90,12 @@ async def test_a_producer_enqueues_asks_waits_and_cancels(fleet: Fleet, tmp_path
         assert await handle.cancel()
     assert await waiting.status() == "cancelled"
     assert not await waiting.cancel()
+    in_steps = await Nap.perform_later(1)
+    assert await in_steps.progress() is None
+    with guarded.default() as client:
+        client.set(KEY + "progress:" + in_steps.id, '1 {"moves":1,"completed":["a"]}', px=60_000)
+    assert await in_steps.progress() == Progress(completed=("a",))
+    assert await in_steps.cancel()
 
     gate = tmp_path / "gate"
     await fleet.start(queues=["default", "low"], lease=30)

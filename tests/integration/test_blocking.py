@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aiojobs_rt import Job, JobFailed, RedisAdapter, blocking
+from aiojobs_rt import Job, JobFailed, Progress, RedisAdapter, blocking
 from aiojobs_rt.adapters.redis.keys import queue_keys
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 KEYS = queue_keys("aiojobs", "default")
 JOBS = """
-    from aiojobs_rt import Job
+    from aiojobs_rt import Job, Snooze
+
+    class InBlockingSteps(Job):
+        async def perform(self) -> None:
+            async for step in self.step("rows", start=0):
+                await step.advance()
+                raise Snooze(3600)
 
     class Add(Job):
         keep_result = 60
@@ -53,10 +60,14 @@ class Boom(Job):
         raise ValueError("boom")
 
 
+class InBlockingSteps(Job):
+    async def perform(self) -> None: ...
+
+
 @pytest.fixture(autouse=True)
 def adapter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisAdapter]:
     adapter = RedisAdapter(redis_url, enqueue_timeout=5)
-    for job in (Add, Boom):
+    for job in (Add, Boom, InBlockingSteps):
         monkeypatch.setattr(job, "adapter", adapter)
     yield adapter
     blocking.call(adapter.aclose, "")
@@ -84,6 +95,12 @@ def test_a_job_is_enqueued_and_its_result_awaited_without_a_loop() -> None:
     assert handle.cancel() is False
     with pytest.raises(JobFailed, match="boom"):
         blocking.perform_later(Boom.bind()).result(timeout=20)
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_progress_of_a_job_is_told_without_a_loop() -> None:
+    handle = blocking.perform_later(InBlockingSteps.bind())
+    assert wait_for(handle.progress, timeout=20) == Progress(completed=(), open="rows", cursor=1)
 
 
 def test_many_threads_share_the_connections(redis_server: RedisServer) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from aiojobs_rt import Job, RedisAdapter, Worker, retry_on
+from aiojobs_rt import Job, Progress, RedisAdapter, Worker, retry_on
 from aiojobs_rt.errors import JobCancelled, RedisUnavailable
-from tests.support.raw_queue import RawQueue, retried, succeeded
+from tests.support.raw_queue import ERROR, RawQueue, retried, succeeded
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -112,6 +112,29 @@ async def test_status_result_and_errors_follow_it(queues: tuple[RawQueue, RawQue
     assert low.leftovers() == {}
     high.client.delete(high.keys.moved + envelope.id)
     assert high.leftovers() == {}
+
+
+async def test_its_progress_is_told_wherever_it_is(queues: tuple[RawQueue, RawQueue], redis_url: str) -> None:
+    high, low = queues
+    reached = Progress(completed=("a",))
+    high.register("w")
+    high.enqueue(JOB)
+    (entry,) = high.read("w")
+    meta = entry.meta[:-1] + b',"steps":{"moves":1,"completed":["a"]}}'
+    async with RedisAdapter(redis_url) as adapter:
+        high.settle("w", (entry, "retried", (0, meta, ERROR, "low")))
+        assert await adapter.progress(JOB) == reached, "on its way"
+        ((_, fields),) = high.client.xrange(high.keys.outgoing)
+        low.arrive(fields, "1-1")
+        high.client.delete(high.keys.outgoing)
+        assert await adapter.progress(JOB) == reached, "waiting there"
+        low.register("w")
+        (entry,) = low.read("w")
+        low.client.set(low.keys.progress + JOB, '2 {"moves":2,"completed":["a","b"]}')
+        assert await adapter.progress(JOB) == Progress(completed=("a", "b")), "running: what was saved is further"
+        low.client.delete(low.keys.progress + JOB)
+        low.settle("w", (entry, "retried", (60_000, meta, ERROR, "")))
+        assert await adapter.progress(JOB) == reached, "waiting for a retry"
 
 
 async def test_a_job_that_crosses_is_retrying_and_is_cancelled_when_it_has_arrived(

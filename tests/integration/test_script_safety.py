@@ -93,6 +93,9 @@ def prepare(queue: RawQueue, name: str) -> Callable[[], Any]:
         case "look":
             queue.enqueue(JOB)
             return lambda: queue.look(JOB)
+        case "reached":
+            queue.enqueue(JOB)
+            return lambda: queue.reached(JOB)
         case _:
             raise AssertionError(f"the script {name} is not in this table")
 
@@ -114,7 +117,7 @@ def test_at_maxmemory_each_script_is_done_or_refused_as_the_table_says(queue: Ra
             call()
     finally:
         queue.client.config_set("maxmemory", 0)
-    if name not in REFUSED | {"beat", "look"}:
+    if name not in REFUSED | {"beat", "look", "reached"}:
         assert queue.snapshot() != before
 
 

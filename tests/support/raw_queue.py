@@ -118,6 +118,13 @@ class RawQueue:
         state: bytes = self.run("look", keys, (id_,))[0]
         return state.decode()
 
+    def reached(self, id_: str) -> list[bytes]:
+        k = self.keys
+        answer: list[bytes] = self.run(
+            "reached", (k.index, k.stream, k.parked, k.moved + id_, k.outgoing, k.progress + id_), (id_,)
+        )
+        return answer
+
     # -- workers ---------------------------------------------------------------------------------
 
     def register(self, consumer: str, *, lease_ms: int = LEASE_MS) -> Any:

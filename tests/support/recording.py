@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from aiojobs_rt.adapters.base import Envelope, Status
     from aiojobs_rt.core.outcome import Outcome
+    from aiojobs_rt.core.progress import Progress
     from aiojobs_rt.job import Job
 
 NOW_MS = 1_795_314_296_123
@@ -45,6 +46,9 @@ class RecordingAdapter:
 
     async def status(self, job_id: str, /) -> Status:
         return "queued" if any(envelope.id == job_id for envelope in self.envelopes) else "unknown"
+
+    async def progress(self, job_id: str, /) -> Progress | None:
+        return None
 
     async def cancel(self, job_id: str, /) -> bool:
         self.cancelled.append(job_id)

@@ -17,6 +17,7 @@ from aiojobs_rt.core import events
 from aiojobs_rt.core.context import about
 from aiojobs_rt.core.lines import log_outcome
 from aiojobs_rt.core.outcome import Released, Succeeded
+from aiojobs_rt.core.progress import progress_from
 from aiojobs_rt.errors import ResultNotKept
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from aiojobs_rt.adapters.in_process.memory import Held, Memory
     from aiojobs_rt.core.continuation import Host
     from aiojobs_rt.core.outcome import Outcome
+    from aiojobs_rt.core.progress import Progress
 
 logger = logging.getLogger("aiojobs_rt.in_process")
 
@@ -157,6 +159,11 @@ class InProcessAdapter:
     async def status(self, job_id: str, /) -> Status:
         """Where a job is; see `JobHandle.status`."""
         return self.state().memory.status(job_id, self.clock.now_ms())
+
+    async def progress(self, job_id: str, /) -> Progress | None:
+        """How far the steps of a job have got; see `JobHandle.progress`."""
+        held = self.state().memory.jobs.get(job_id)
+        return None if held is None else progress_from(held.message.meta())
 
     async def cancel(self, job_id: str, /) -> bool:
         """Cancel a job; see `JobHandle.cancel`."""

@@ -12,24 +12,21 @@ import os
 import random
 import time
 import weakref
-from base64 import b64decode, b64encode
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
-
-import orjson
 
 from aiojobs_rt.adapters.base import Ended
 from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.endpoints import endpoint_of
 from aiojobs_rt.adapters.redis.enqueuer import Enqueuer, Replication, route_of
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
+from aiojobs_rt.adapters.redis.records import ended_of, error_text, opened, outcome_of
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
 from aiojobs_rt.adapters.redis.shards import Shards
 from aiojobs_rt.adapters.redis.subscriber import Subscriber
 from aiojobs_rt.core.message import home_of
-from aiojobs_rt.encryption import open_result, seal_result
+from aiojobs_rt.core.progress import progress_from
 from aiojobs_rt.errors import ConfigurationError, RedisUnavailable, ResultNotKept
 from aiojobs_rt.settings import PREFIX, settings
 
@@ -39,8 +36,11 @@ if TYPE_CHECKING:
     from aiojobs_rt.adapters.base import Envelope, Status
     from aiojobs_rt.adapters.redis.connection import Argument
     from aiojobs_rt.adapters.redis.endpoint import Endpoint
+    from aiojobs_rt.adapters.redis.keys import QueueKeys
+    from aiojobs_rt.core.progress import Progress
 
 LOOK_AGAIN = 2.0
+HOPS = 8
 REMEMBER_ADMITTED_MS = 86_400_000
 _WAITING: dict[bytes, Status] = {
     b"scheduled": "scheduled",
@@ -149,8 +149,19 @@ class RedisAdapter:
         if state == b"kept":
             return cast("Status", ended_of(detail).outcome)
         if state == b"ended":
-            return cast("Status", _noted(detail))
+            return cast("Status", outcome_of(detail))
         return "unknown"
+
+    async def progress(self, job_id: str) -> Progress | None:
+        """How far the steps of a job have got; see `JobHandle.progress`."""
+        (_, *found), _ = await self._follow(
+            "reached",
+            job_id,
+            lambda keys: (
+                keys.index, keys.stream, keys.parked, keys.moved + job_id, keys.outgoing, keys.progress + job_id,
+            ),
+        )  # fmt: skip
+        return progress_from(*found)
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; see `JobHandle.cancel`. One that is crossing to another queue is cancelled when it has arrived."""
@@ -167,7 +178,7 @@ class RedisAdapter:
                 await asyncio.sleep(0.02)
                 continue
             if state == b"ended" and repeated:
-                return _noted(detail) == "cancelled"  # by the call whose reply was lost
+                return outcome_of(detail) == "cancelled"  # by the call whose reply was lost
             if state in (b"kept", b"ended", b"dead", b"unknown"):
                 return False
             keys = queue_keys(self.prefix, queue)
@@ -219,7 +230,7 @@ class RedisAdapter:
                         async with asyncio.timeout(LOOK_AGAIN):
                             await told.wait()
                     if records:
-                        return _opened(job_id, ended_of(records[0]))
+                        return opened(job_id, ended_of(records[0]))
         except TimeoutError:
             raise TimeoutError(f"job {job_id} has not ended within {(timeout_ms or 0) / 1000:g} s") from None
         finally:
@@ -235,9 +246,9 @@ class RedisAdapter:
 
     async def _ended(self, job_id: str, state: bytes, detail: bytes, queue: str) -> Ended | None:
         if state == b"kept":
-            return _opened(job_id, ended_of(detail))
+            return opened(job_id, ended_of(detail))
         if state == b"ended":
-            return Ended(_noted(detail), error="its result is not kept")
+            return Ended(outcome_of(detail), error="its result is not kept")
         if state == b"dead":
             record = (
                 await (await self._session())
@@ -253,22 +264,27 @@ class RedisAdapter:
 
     async def _look(self, job_id: str) -> tuple[bytes, bytes, str]:
         """State, detail (see look.lua), and the queue: another than the id's once a retry_on has sent the job there."""
+        (state, detail), queue = await self._follow(
+            "look",
+            job_id,
+            lambda keys: (
+                keys.index, keys.stream, keys.workers, keys.recent, keys.result + job_id, keys.moved + job_id,
+                keys.outgoing,
+            ),
+        )  # fmt: skip
+        return state, detail, queue
+
+    async def _follow(
+        self, name: str, job_id: str, keys: Callable[[QueueKeys], Sequence[Argument]]
+    ) -> tuple[list[bytes], str]:
+        """What a script says of a job that is asked for on its id's queue, then where it has moved to; and the queue."""
         queue = home_of(job_id)
-        for _ in range(8):
-            keys = queue_keys(self.prefix, queue)
-            (state, detail), _sent = await self._run(
-                "look",
-                queue,
-                (
-                    keys.index, keys.stream, keys.workers, keys.recent, keys.result + job_id, keys.moved + job_id,
-                    keys.outgoing,
-                ),
-                (job_id,),
-            )  # fmt: skip
+        for _ in range(HOPS):
+            (state, *found), _ = await self._run(name, queue, keys(queue_keys(self.prefix, queue)), (job_id,))
             if state != b"moved":
-                return state, detail, queue
-            queue = detail.decode()
-        return b"unknown", b"", queue
+                return [state, *found], queue
+            queue = found[0].decode()
+        return [b"unknown", b""], queue
 
     async def _run(
         self, name: str, queue: str, keys: Sequence[Argument], arguments: Sequence[Argument]
@@ -338,46 +354,3 @@ class _Session:
             await self.subscriber.aclose()
             await self.wires.close()
             await self.enqueuer.close()
-
-
-def ended_of(record: bytes) -> Ended:
-    """How a job ended, from the record that a worker kept: `{"outcome": ..., "result": ..., "error": ...}`."""
-    if record.startswith(ENCRYPTED_RECORD):
-        return Ended("succeeded", result=b64decode(record[len(ENCRYPTED_RECORD) : -2]), encrypted=True)
-    if record.startswith(SUCCEEDED_RECORD):
-        # the result's own bytes, not what orjson makes of them: an integer may be longer than 64 bits
-        return Ended("succeeded", result=record[len(SUCCEEDED_RECORD) : -1])
-    if record.startswith(SECRET_RECORD):
-        return Ended("succeeded", result=record[len(SECRET_RECORD) : -1], secret=True)
-    fields: dict[str, Any] = orjson.loads(record)
-    return Ended(fields["outcome"], error=fields.get("error", ""))
-
-
-def _noted(line: bytes) -> str:
-    """The outcome, from a line of the recently finished."""
-    return str(orjson.loads(line)[2])
-
-
-SUCCEEDED_RECORD = b'{"outcome":"succeeded","result":'
-SECRET_RECORD = b'{"outcome":"succeeded","secret":'
-ENCRYPTED_RECORD = b'{"outcome":"succeeded","encrypted":"'
-
-
-def encrypted_record(job_id: str, result: bytes) -> bytes:
-    """What a worker keeps of an encrypted job's result."""
-    return ENCRYPTED_RECORD + b64encode(seal_result(job_id, result)) + b'"}'
-
-
-def _opened(job_id: str, ended: Ended) -> Ended:
-    """Its result as JSON, also of an encrypted job."""
-    if not ended.encrypted or ended.result is None:
-        return ended
-    return replace(ended, result=open_result(job_id, ended.result))
-
-
-def error_text(record: bytes | None) -> str:
-    """Class and message of an error's record, for people."""
-    if not record:
-        return "its errors are not kept"
-    fields: dict[str, Any] = orjson.loads(record)
-    return f"{fields['error']}: {fields['message']}"

@@ -20,7 +20,7 @@ Redis refuses a script at maxmemory only at its first write, so what must go on 
 | revive | ZREM | done |
 | remove | ZREM, XDEL or HDEL | done |
 | pause | HDEL | done |
-| beat, look, survey, page, inspect | none | done |
+| beat, look, reached, survey, page, inspect | none | done |
 
 Keys are checked for their type before the first write, because a script is atomic but never rolled back; enqueue tries its writes where it has
 one job for the main lane, and takes back what it has written. Keys of lanes, results and

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, assert_type
 
-from aiojobs_rt import Bound, Event, Job, JobHandle, blocking, perform_all_later, subscribe
+from aiojobs_rt import Bound, Event, Job, JobHandle, Progress, blocking, perform_all_later, subscribe
 from aiojobs_rt.blocking import BlockingHandle
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ async def handles() -> None:
     assert_type(handle.id, str)
     assert_type(handle.enqueued, bool)
     assert_type(await handle.cancel(), bool)
+    assert_type(await handle.progress(), Progress | None)
     known: JobHandle[Any] = JobHandle.of("mailers.abc")
     wider: JobHandle[int] = handle
     if await known.status() == "dead" and await wider.status() != "running":
