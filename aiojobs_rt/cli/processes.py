@@ -1,7 +1,8 @@
 """`--processes N`: a parent that starts N workers as its children, and keeps them running.
 
 1. The first child starts alone; the others when it has imported the modules: what is wrong with them is said once.
-2. Signals to the parent are passed on. TERM and INT end the children, and the parent after the last of them.
+2. Signals to the parent are passed on. TERM and INT end the children, and the parent after the last of them. A child that does not end in its
+   time hears no signal (it is stopped, or stuck in C code): it is killed.
 3. A child that is killed or crashes is replaced: the first time at once, then after growing waits. One that ends cleanly is not: with --burst
    the queues are drained; else it was told to.
 4. A child that can't start (exit code 1 or 2, and none has worked in its place) would not the next time either: all are told to stop, and the
@@ -36,13 +37,20 @@ QUICK_DEATHS = 2
 """The second one in a row within that time is replaced after a wait, the next one after twice as long."""
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
+ENDING_S = 15.0
+"""Within so much more than the shutdown timeout, or after the second TERM, a child has ended by itself if it can."""
 
 
-def supervise(count: int) -> int:
-    """Run this process's own command line in so many children until they have ended; the exit code."""
+def supervise(count: int, *, shutdown_timeout: float) -> int:
+    """Run this process's own command line in so many children until they have ended; the exit code.
+
+    Args:
+        count: how many.
+        shutdown_timeout: seconds for which their running jobs may finish at TERM.
+    """
     logger.info("%d processes", count)
     with _wakeups() as wakeups:
-        return Supervisor(count, wakeups).run()
+        return Supervisor(count, wakeups, ending_s=shutdown_timeout + ENDING_S).run()
 
 
 class Place:
@@ -88,13 +96,16 @@ class Supervisor:
     Args:
         count: how many.
         wakeups: a file from which the numbers of arriving signals are read.
+        ending_s: seconds after TERM by which a child that can end has ended.
     """
 
-    def __init__(self, count: int, wakeups: int) -> None:
+    def __init__(self, count: int, wakeups: int, *, ending_s: float) -> None:
         self._places = [Place(number) for number in range(1, count + 1)]
         self._wakeups = wakeups
         self._alone = True  # nothing but the first has been started
         self._stopping = False
+        self._ending_s = ending_s
+        self._kill_at: float | None = None
         self._quiet = False
         self._code = 0
 
@@ -106,6 +117,8 @@ class Supervisor:
                 self._look_at(place)
             if all(place.child is None and place.due is None for place in self._places):
                 return self._code
+            if self._kill_at is not None and self._kill_at <= time.monotonic():
+                self._kill()
             self._wait()
 
     def _look_at(self, place: Place) -> None:
@@ -158,8 +171,8 @@ class Supervisor:
             logger.error("%s ended with %s; another one starts%s", name, _reason(code), f" in {wait:g} s" * bool(wait))
 
     def _wait(self) -> None:
-        """Until a signal arrives, a child tells something or ends, or one is to be started."""
-        due = [place.due for place in self._places if place.due is not None]
+        """Until a signal arrives, a child tells something or ends, or one is to be started or killed."""
+        due = [instant for instant in (*(place.due for place in self._places), self._kill_at) if instant is not None]
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         lines = [p.child.line.fileno() for p in self._places if p.child and p.child.listening and not p.child.loaded]
         nothing: list[int] = []
@@ -179,11 +192,24 @@ class Supervisor:
                 place.child.send(number)
 
     def _stop(self, number: signal.Signals) -> None:
+        latest = time.monotonic() + (ENDING_S if self._stopping else self._ending_s)
+        self._kill_at = min(latest, self._kill_at or latest)
         self._stopping = True
         for place in self._places:
             place.due = None
             if place.child is not None:
                 place.child.send(number if place.child.loaded else signal.SIGTERM)
+
+    def _kill(self) -> None:
+        self._kill_at = None
+        for place in self._places:
+            if place.child is not None:
+                logger.error(
+                    "process %d (pid %d) does not end: it is killed, and its jobs run again elsewhere",
+                    place.number,
+                    place.child.pid,
+                )
+                place.child.send(signal.SIGKILL)
 
 
 def _reason(code: int) -> str:

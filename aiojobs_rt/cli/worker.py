@@ -161,7 +161,8 @@ def worker(
         raise typer.Exit(reload.supervise())
     count = options.processes if processes is None else processes
     if over.role != "processes" and count > 1:
-        raise typer.Exit(supervise(count))
+        patience = options.shutdown_timeout if shutdown_timeout is None else shutdown_timeout
+        raise typer.Exit(supervise(count, shutdown_timeout=patience))
     load_modules(modules)
     made = Worker(
         queues=queues,

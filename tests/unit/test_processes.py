@@ -84,7 +84,7 @@ class Stage:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     read, write = os.pipe()
     StandIn.all = []
-    made = Stage(3, write, Supervisor(3, read))
+    made = Stage(3, write, Supervisor(3, read, ending_s=40))
     monkeypatch.setattr(processes, "Child", StandIn)
     monkeypatch.setattr(time, "monotonic", lambda: made.now)
     yield made
@@ -200,6 +200,41 @@ def test_one_that_does_not_stop_cleanly_makes_the_exit_code_1(stage: Stage, capl
 
     assert stage.run(Stage.all_work, Stage.all_work, stop) == 1
     assert "process 3 (pid 1002) ended with signal 11 (SIGSEGV)" in caplog.text
+
+
+def test_one_that_hears_no_signal_is_killed_when_its_time_is_over(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(stage: Stage) -> None:
+        stage.hears(signal.SIGTERM)
+        stage.children[1].ended = stage.children[2].ended = 0
+        stage.now += 39.9
+
+    def still_patient(stage: Stage) -> None:
+        assert stage.children[0].heard == ["SIGTERM"]
+        stage.now += 0.2
+
+    def killed(stage: Stage) -> None:
+        assert stage.children[0].heard == ["SIGTERM", "SIGKILL"]
+        assert stage.children[1].heard == ["SIGTERM"]
+        stage.now += 100
+        stage.children[0].ended = -signal.SIGKILL
+
+    assert stage.run(Stage.all_work, stop, still_patient, killed) == 1
+    assert "process 1 (pid 1000) does not end: it is killed, and its jobs run again elsewhere" in caplog.text
+
+
+def test_after_the_second_signal_it_has_less_time(stage: Stage) -> None:
+    def stop_twice(stage: Stage) -> None:
+        stage.hears(signal.SIGTERM)
+        stage.hears(signal.SIGTERM)
+        stage.now += processes.ENDING_S + 0.1
+
+    def killed(stage: Stage) -> None:
+        assert all(child.heard == ["SIGTERM", "SIGTERM", "SIGKILL"] for child in stage.children)
+        stage.all_end(-signal.SIGKILL)
+
+    assert stage.run(Stage.all_work, Stage.goes_on, stop_twice, killed) == 1
 
 
 def test_the_waits_grow_to_a_limit_and_begin_anew_after_a_calm_time(
