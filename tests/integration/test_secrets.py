@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -52,12 +53,36 @@ class SignsIn(Job):
         self.logger.info("perform %s", self.arguments)
 
 
+@dataclass
+class Issued:
+    user: str
+    pin: SecretStr
+
+
+class IssuesPin(Job):
+    keep_result = 60
+
+    async def perform(
+        self, user: str, token: SecretStr, kind: str
+    ) -> Issued | Account | SecretBytes | dict[str, SecretStr]:
+        match kind:
+            case "dataclass":
+                return Issued(user, token)
+            case "model":
+                return Account(name=user, pin=token)
+            case "bytes":
+                return SecretBytes(token.get_secret_value().encode())
+            case _:
+                return {user: token}
+
+
 @pytest.fixture(autouse=True)
 async def adapter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RedisAdapter]:
-    monkeypatch.setattr(registry, "_classes", {"SignsIn": SignsIn})
+    monkeypatch.setattr(registry, "_classes", {"SignsIn": SignsIn, "IssuesPin": IssuesPin})
     arrived.clear()
     async with RedisAdapter(redis_url) as adapter:
         monkeypatch.setattr(SignsIn, "adapter", adapter)
+        monkeypatch.setattr(IssuesPin, "adapter", adapter)
         yield adapter
 
 
@@ -97,3 +122,42 @@ async def test_it_arrives_and_nobody_is_shown_it(
     assert "Wrong: ada **********" in caplog.text
     assert all(len(text) > 1 for text in shown[:2])
     assert [text for text in shown if "hunter" in text] == []
+
+
+@pytest.mark.parametrize("kind", ["dataclass", "model", "bytes", "dict"])
+async def test_a_secret_argument_and_a_secret_result_are_stars_on_the_command_line(
+    adapter: RedisAdapter, redis_url: str, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    later = await IssuesPin.set(wait=600).perform_later("ada", SecretStr("hunter2"), kind)
+    handle = await IssuesPin.perform_later("ada", SecretStr("hunter2"), kind)
+    result: Any = None
+    worker = Worker(adapter=adapter, concurrency=1, lease=5.0, shutdown_timeout=1)
+    async with anyio.create_task_group() as group:
+        await group.start(worker.run)
+        result = await handle.result(timeout=10)
+        worker.stop()
+    pin = SecretStr("hunter2")
+    expected: dict[str, Any] = {
+        "dataclass": Issued("ada", pin),
+        "model": Account(name="ada", pin=pin),
+        "bytes": SecretBytes(b"hunter2"),
+        "dict": {"ada": pin},
+    }
+    assert result == expected[kind], "it arrives whole"
+
+    shown: dict[str, str] = {}
+    for one, job in (("later", later), ("handle", handle)):
+        for options in ("", "--args", "--json", "--json --args"):
+            command = ["jobs", "show", job.id, "--redis-url", redis_url, *options.split()]
+            done = await asyncio.to_thread(CliRunner().invoke, app, command)
+            assert done.exit_code == 0, done.output
+            shown[f"{one} {options}"] = done.output
+    listed = await asyncio.to_thread(
+        CliRunner().invoke, app, ["jobs", "list", "--state", "finished", "--redis-url", redis_url, "--json"]
+    )
+    assert handle.id in listed.output
+    shown |= {"listed": listed.output, "logged": caplog.text}
+    assert '"token":"**********"' in shown["later --args"]
+    assert "**********" in shown["handle --args"]
+    assert [name for name, text in shown.items() if "hunter" in text or "aHVudGVy" in text] == []

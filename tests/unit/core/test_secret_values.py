@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import orjson
 import pytest
 from pydantic import (
     BaseModel,
+    Field,
     JsonValue,
     PlainSerializer,
+    RootModel,
     Secret,
     SecretBytes,
     SecretStr,
@@ -19,7 +21,13 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from aiojobs_rt.core.arguments import Arguments
+from aiojobs_rt.core.equality import same
+from aiojobs_rt.core.result import Result
 from aiojobs_rt.core.secret_values import NOT_SHOWN, STARS, hidden
+from aiojobs_rt.errors import InvalidResult
+from tests.support.naming import stable_id
+
+T = TypeVar("T")
 
 
 class Plain(BaseModel):
@@ -125,6 +133,104 @@ def test_what_a_log_shows(annotation: Any, value: Any, shown: Any) -> None:
     assert "hunter2" not in told
     assert "7777" not in told
     assert orjson.loads(told) == {"value": shown}
+
+
+@dataclass
+class Issued:
+    """A dataclass whose own field is secret."""
+
+    user: str
+    pin: SecretStr
+
+
+class Card(BaseModel):
+    kind: Literal["card"] = "card"
+    number: SecretStr
+
+
+class Cash(BaseModel):
+    kind: Literal["cash"] = "cash"
+
+
+class Envelope(BaseModel, Generic[T]):
+    content: T
+
+
+class Keys(RootModel[list[SecretBytes]]):
+    """A model that is a list."""
+
+
+KEY, PIN = SecretBytes(b"hunter2"), SecretStr("hunter2")
+
+
+def result_of(annotation: Any) -> Result:
+    async def perform(self: Any) -> None: ...
+
+    perform.__annotations__["return"] = annotation
+    return Result.of(perform, job="Shown")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (SecretStr, PIN),
+        (SecretBytes, KEY),
+        (Secret[int], Secret(7777)),
+        (SecretStr | int, PIN),
+        (int | SecretBytes | None, KEY),
+        (Login | int, Login(user="ada", password=PIN)),
+        (Annotated[Card | Cash, Field(discriminator="kind")], Card(number=PIN)),
+        (Tree, Tree(children=[Tree(key=KEY)])),
+        (Tree | None, Tree(key=KEY)),
+        (Issued, Issued("ada", PIN)),
+        (Pair, Pair(Login(user="ada", password=PIN))),
+        (Row, {"pin": PIN}),
+        (dict[str, SecretStr], {"ada": PIN}),
+        (dict[str, list[SecretStr] | None], {"ada": [PIN], "grace": None}),
+        (tuple[int, SecretBytes], (1, KEY)),
+        (frozenset[SecretStr], frozenset({PIN})),
+        (Envelope[SecretStr], Envelope[SecretStr](content=PIN)),
+        (Keys, Keys([KEY])),
+        (Reveals, Reveals(pin=PIN)),
+    ],
+    ids=stable_id,
+)  # fmt: skip
+def test_a_result_that_holds_a_secret_is_known_and_arrives(annotation: Any, value: Any) -> None:
+    result = result_of(annotation)
+    assert result.secret
+    assert same(result.load(result.dump(value)), value)
+
+
+@pytest.mark.parametrize(
+    "annotation", [SecretStr | int, int | SecretBytes | None, Annotated[Card | Cash, Field(discriminator="kind")]]
+)
+def test_the_other_choices_of_a_secret_union_are_stars_too(annotation: Any) -> None:
+    """What people see must not tell which one it was."""
+    assert result_of(annotation).secret
+
+
+@pytest.mark.parametrize("annotation", [str, Plain, Bush, dict[str, int], Cash | int, JsonValue, Any])
+def test_other_results_are_not_secret(annotation: Any) -> None:
+    assert not result_of(annotation).secret
+
+
+@pytest.mark.parametrize("value", [PIN, KEY, {"ada": [PIN]}, Login(user="ada", password=PIN), Issued("ada", PIN)])
+def test_a_secret_in_a_result_of_any_type_does_not_travel_at_all(value: Any) -> None:
+    raw = result_of(Any).dump(value)
+    assert b"hunter2" not in raw
+    assert b"aHVudGVyMg" not in raw, "in base64"
+    assert STARS.encode() in raw
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [(SecretBytes, 5), (dict[str, SecretStr], {"ada": ["hunter2"]}), (Login | int, {"user": [], "password": "hunter2"}), (Issued, Issued("ada", {"hunter2"}))],  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    ids=stable_id,
+)  # fmt: skip
+def test_a_secret_result_that_does_not_fit_is_refused_without_it(annotation: Any, value: Any) -> None:
+    with pytest.raises(InvalidResult) as caught:
+        result_of(annotation).dump(value)
+    assert "hunter" not in str(caught.value)
 
 
 def test_who_does_not_know_the_class_goes_by_what_travels_with_it() -> None:
