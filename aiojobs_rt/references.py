@@ -52,8 +52,17 @@ def register_reference(
 
     Raises:
         ConfigurationError: neither locate nor locate_many is given, another class has this name, or a job that was defined before can't
-            take references to it.
+            take references to it; or `kind` is no class.
     """
+    if not isinstance(kind, type):  # pyright: ignore[reportUnnecessaryIsInstance] - what is given, not what is allowed
+        raise ConfigurationError(
+            f"register_reference takes the class itself, such as register_reference(User, ...), got {kind!r}"
+        )
+    for what, function in {"identify": identify, "locate": locate, "locate_many": locate_many}.items():
+        if function is not None and not callable(function):
+            raise ConfigurationError(
+                f"register_reference({kind.__name__}, ...): {what} must be a function, such as `lambda user: user.id`, got {function!r}"
+            )
     if locate is None and locate_many is None:
         raise ConfigurationError(f"register_reference({kind.__name__}, ...) needs locate, locate_many, or both")
     id_type = None if locate is None else _declared(locate)

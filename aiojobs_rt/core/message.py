@@ -75,7 +75,10 @@ def queue_of(job_id: str) -> str:
     Raises:
         ValueError: it is no job id.
     """
-    match = JOB_ID.fullmatch(job_id)
+    try:
+        match = JOB_ID.fullmatch(job_id)
+    except TypeError:  # None, or a number
+        match = None
     if match is None:
         raise ValueError(f"{job_id!r} is not a job id; one looks like 'default.6TwR3…' (queue, dot, 22 characters)")
     return match["queue"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aiojobs_rt.adapters.default import overridden
-from aiojobs_rt.adapters.in_process.recording import PerformedJob, RecordedJob, TestAdapter, arguments_of
+from aiojobs_rt.adapters.in_process.recording import PerformedJob, RecordedJob, TestAdapter, arguments_of, job_class
 from aiojobs_rt.core.durations import instant_to_ms
 from aiojobs_rt.core.equality import same
 
@@ -113,9 +113,10 @@ class Jobs:
             AssertionError: lists those that do.
         """
         __tracebackhide__ = True
-        found = [one for one in self.enqueued if job is None or _is(one, job)]
+        wanted = None if job is None else job_class(job)
+        found = [one for one in self.enqueued if wanted is None or _is(one, wanted)]
         if found:
-            kind = "jobs" if job is None else f"{job.__name__} jobs"
+            kind = "jobs" if wanted is None else f"{wanted.__name__} jobs"
             raise AssertionError(f"no {kind} should be enqueued, there are {len(found)}:\n{_listed(found)}")
 
     async def perform_enqueued(
@@ -216,7 +217,7 @@ class _Wanted:
         priority: int | None = None,
         outcome: str | None = None,
     ) -> None:
-        self.job = job
+        self.job = job_class(job)
         given = args is not None or kwargs is not None
         self.arguments = _sent(job, tuple(args or ()), dict(kwargs or {})) if given else None
         if at is not None:

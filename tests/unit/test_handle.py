@@ -110,8 +110,10 @@ def test_a_handle_is_known_by_its_id() -> None:
     assert JobHandle.of("orders~3.abc", adapter=carried).queue == "orders"
 
 
-@pytest.mark.parametrize("wrong", ["", "abc", ".abc", "a b.c", "q.", "q.a\n", "q." + "x" * 129, "q~x.abc", "ü.abc"])
-def test_what_is_no_job_id_is_refused_showing_one(wrong: str) -> None:
+@pytest.mark.parametrize(
+    "wrong", ["", "abc", ".abc", "a b.c", "q.", "q.a\n", "q." + "x" * 129, "q~x.abc", "ü.abc", None, 3]
+)
+def test_what_is_no_job_id_is_refused_showing_one(wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"is not a job id; one looks like 'default\."):
         JobHandle.of(wrong, adapter=carried)
 

@@ -160,6 +160,25 @@ async def test_a_failed_run_shows_its_traceback(jobs: Jobs) -> None:
     jobs.assert_performed(Broken, outcome="retried")
 
 
+async def test_what_is_no_job_class_is_refused_and_taken_for_none_that_did_not_run(jobs: Jobs) -> None:
+    wrong: Any
+    for wrong in ("Greet", int, 3):
+        for ask in (jobs.assert_enqueued, jobs.assert_performed, jobs.assert_none):
+            with pytest.raises(TypeError, match=f"a job class is needed here, such as SendWelcome, not {wrong!r}"):
+                ask(wrong)
+        for only in (wrong, [wrong]):
+            with pytest.raises(TypeError, match="a job class is needed here"):
+                await jobs.perform_enqueued(only=only)
+        with pytest.raises(TypeError, match="a job class is needed here"), jobs.interrupt_during_step(wrong, "rows"):
+            raise AssertionError("the block was entered")
+
+
+@pytest.mark.parametrize("span", [3600, "1h"])
+async def test_a_span_without_a_unit_is_refused(jobs: Jobs, span: Any) -> None:
+    with pytest.raises(TypeError, match=rf"advance takes a timedelta, or days=, .* got {span!r}"):
+        await jobs.advance(span)
+
+
 async def test_what_runs_is_chosen(jobs: Jobs) -> None:
     await SendWelcome.perform_later(1)
     await Remind.perform_later(1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -21,7 +22,7 @@ from aiojobs_rt.core.outcome import Dead, Discarded, Released, Retried
 from aiojobs_rt.core.secret_values import SECRET, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from aiojobs_rt.adapters.base import Envelope
     from aiojobs_rt.adapters.in_process.memory import Held
@@ -148,6 +149,8 @@ class TestAdapter(InProcessAdapter):
 
         Each job runs when it is due by the clock, so what it enqueues in its turn runs too, if it is due within the span.
         """
+        if delta is not None and not isinstance(delta, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance] - what is given
+            raise TypeError(f"advance takes a timedelta, or days=, hours=, minutes=, seconds=; got {delta!r}")
         span = (delta or timedelta()) + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         return await self._run_until(self.clock.now_ms() + to_ms(span, what="advance"), _filter(None, None, None))
 
@@ -164,14 +167,14 @@ class TestAdapter(InProcessAdapter):
     def interrupt_during_step(self, job: type[Job], step: str, /, *, cursor: Any = None) -> Generator[None]:
         """Within the block, jobs of a class are interrupted inside a step; see `Jobs.interrupt_during_step`."""
         __tracebackhide__ = True
-        with self._stopping(Stop(job, step, cursor=cursor)):
+        with self._stopping(Stop(job_class(job), step, cursor=cursor)):
             yield
 
     @contextmanager
     def interrupt_after_step(self, job: type[Job], step: str, /) -> Generator[None]:
         """Within the block, jobs of a class are interrupted after a step; see `Jobs.interrupt_after_step`."""
         __tracebackhide__ = True
-        with self._stopping(Stop(job, step, after=True)):
+        with self._stopping(Stop(job_class(job), step, after=True)):
             yield
 
     @contextmanager
@@ -298,4 +301,17 @@ def _filter(
 def _classes(given: type[Job] | Collection[type[Job]] | None) -> tuple[type[Job], ...] | None:
     if given is None:
         return None
-    return (given,) if isinstance(given, type) else tuple(given)
+    if isinstance(given, Collection) and not isinstance(given, str):
+        return tuple(map(job_class, given))
+    return (job_class(given),)
+
+
+def job_class(given: Any) -> type[Job]:
+    """A job class as a test names it.
+
+    Raises:
+        TypeError: it is none, such as the name of one.
+    """
+    if not (isinstance(given, type) and hasattr(given, "perform")):
+        raise TypeError(f"a job class is needed here, such as SendWelcome, not {given!r}")
+    return cast("type[Job]", given)

@@ -366,6 +366,14 @@ def test_two_classes_do_not_share_a_name(users: Users) -> None:
         register_reference(Other, identify=id, locate=find, name="a/b")
     with pytest.raises(ConfigurationError, match="needs locate, locate_many, or both"):
         register_reference(User, identify=lambda user: user.id)
+    wrong: Any = "User"
+    with pytest.raises(
+        ConfigurationError, match=r"takes the class itself, such as register_reference\(User, ...\), got 'User'"
+    ):
+        register_reference(wrong, identify=id, locate=find)
+    wrong = "id"
+    with pytest.raises(ConfigurationError, match=r"\(User, ...\): identify must be a function, .* got 'id'"):
+        register_reference(User, identify=wrong, locate=lambda _: None)
 
 
 def test_a_class_registered_again_takes_its_own_place(users: Users) -> None:
