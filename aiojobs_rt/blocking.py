@@ -23,7 +23,8 @@ import anyio
 from anyio.from_thread import BlockingPortal
 
 from aiojobs_rt.core.propagation import for_another_thread
-from aiojobs_rt.enqueue import Bound, checked, deliver, deliver_all, described
+from aiojobs_rt.enqueue import Bound, checked, deliver, described
+from aiojobs_rt.enqueue import perform_all_later as _perform_all_later
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -114,7 +115,8 @@ def perform_all_later(
     """
     bound = checked(jobs)
     return [
-        BlockingHandle(handle) for handle in call(lambda: deliver_all(bound, spread=spread), "perform_all_later(...)")
+        BlockingHandle(handle)
+        for handle in call(lambda: _perform_all_later(bound, spread=spread), "perform_all_later(...)")
     ]
 
 

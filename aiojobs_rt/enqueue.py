@@ -1,7 +1,7 @@
 """Enqueueing: from a bound job to its adapter.
 
 1. `Bound` is a job with its arguments already checked and serialised (job.py does that, at the caller).
-2. `deliver` gives it an id and hands it to its adapter; `deliver_all` does so for many, in slices.
+2. `deliver` gives it an id and hands it to its adapter; `perform_all_later` does so for many, in slices.
 3. The adapter is the class's own, else the default one (adapters/default.py).
 """
 
@@ -214,7 +214,9 @@ async def _deliver_within(chain: tuple[Hook, ...], bound: Bound[R_co]) -> JobHan
     return JobHandle(message.id, adapter=adapter, load=bound.job.result().load, enqueued=bool(enqueued))
 
 
-async def deliver_all(jobs: Iterable[Bound[Any]], *, spread: float | timedelta | None = None) -> list[JobHandle[Any]]:
+async def perform_all_later(
+    jobs: Iterable[Bound[Any]], *, spread: float | timedelta | None = None
+) -> list[JobHandle[Any]]:
     """Enqueue many jobs: any classes, any queues, any delays.
 
     They go out in slices of 1,000, one round trip a slice and queue, in order. Every job was checked when it was bound, so a wrong one

@@ -197,7 +197,10 @@ def unwrap(error: BaseException) -> BaseException:
 
 
 def _seconds(wait: float | timedelta) -> float:
-    seconds = wait.total_seconds() if isinstance(wait, timedelta) else float(wait)
+    try:
+        seconds = wait.total_seconds() if isinstance(wait, timedelta) else float(wait)
+    except (TypeError, ValueError):
+        raise TypeError(f"wait must be seconds or a timedelta, got {wait!r}") from None
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"wait must be finite and not negative, got {wait!r}")
     return seconds

@@ -35,7 +35,7 @@ from aiojobs_rt.core.misspelt import misspelt
 from aiojobs_rt.core.options import Options
 from aiojobs_rt.core.plan import Plan
 from aiojobs_rt.core.result import Result
-from aiojobs_rt.enqueue import Bound, deliver_all
+from aiojobs_rt.enqueue import Bound, perform_all_later
 from aiojobs_rt.errors import InvalidJob
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from aiojobs_rt.policies import Policy
 
 __all__ = ["Bound", "Configured", "Job", "perform_all_later"]
-
-perform_all_later = deliver_all
 
 
 class Job:
@@ -159,6 +157,9 @@ class Job:
             cls._hooks = compile_hooks(cls)
         except ValueError as error:
             raise InvalidJob(f"{cls.__qualname__}.{error}") from None
+        if cls.adapter is not None and not hasattr(cls.adapter, "enqueue"):
+            kind = type(cls.adapter).__name__
+            raise InvalidJob(f"{cls.__qualname__}.adapter must be an adapter, such as RedisAdapter(URL), got a {kind}")
         if wrong := wrong_lifespan(cls):
             raise InvalidJob(f"{cls.__qualname__}.lifespan {wrong}")
         for choice in ("choose_queue", "choose_priority"):

@@ -165,6 +165,13 @@ class StepCall:
                 f"step {self._name!r} has nothing to await: give it a function, self.step({self._name!r}, self.{self._name}), "
                 "or a body: async for step in self.step(...)"
             )
+        if not callable(function):
+            if inspect.iscoroutine(function):
+                function.close()  # it is not to be warned of as well
+            raise InvalidStep(
+                f"step {self._name!r} takes the function itself, which it calls: self.step({self._name!r}, self.{self._name}); "
+                f"got a {type(function).__name__}"
+            )
         step = await self._continuation.begin(self._name, self._start, isolated=self._isolated)
         if step is None:
             return

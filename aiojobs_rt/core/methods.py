@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 def wrong_perform(owner: type) -> str | None:
     """What is wrong with a class's perform, as the end of the sentence "X.perform ..."; None: nothing."""
@@ -23,7 +25,8 @@ def wrong_perform(owner: type) -> str | None:
             "must be `async def perform(self, ...)`: jobs run on the event loop; "
             "for blocking work write `await anyio.to_thread.run_sync(...)` inside it"
         )
-    if not inspect.signature(found).parameters:
+    first = next(iter(inspect.signature(found).parameters.values()), None)
+    if first is None or (first.name != "self" and first.annotation is not first.empty and first.kind in BY_POSITION):
         return "takes no self: write `async def perform(self, ...)`"
     return None
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -65,6 +67,13 @@ def test_directives_take_seconds_or_a_timedelta_and_say_what_they_do() -> None:
     assert (str(Retry()), str(Retry(1, "rate limited"))) == ("retry requested", "rate limited")
     assert (Snooze(1.5).wait, str(Snooze(timedelta(minutes=2)))) == (1.5, "snoozed for 120 s")
     assert (str(Discard()), Discard("gone").reason, str(Discard("gone"))) == ("discarded by the job", "gone", "gone")
+
+
+@pytest.mark.parametrize("wait", ["soon", [1]])
+def test_a_directive_refuses_what_is_no_duration(wait: Any) -> None:
+    for directive in (Retry, Snooze):
+        with pytest.raises(TypeError, match=rf"wait must be seconds or a timedelta, got {re.escape(repr(wait))}"):
+            directive(wait)
 
 
 @pytest.mark.parametrize("wait", [-1, float("nan"), float("inf"), timedelta(seconds=-1)])

@@ -256,6 +256,8 @@ def test_an_async_generator_is_no_perform() -> None:
         ("@staticmethod\n async def perform(a: int): ...", r"Odd\.perform must be a plain method"),
         ("@classmethod\n async def perform(cls, a: int): ...", r"Odd\.perform must be a plain method"),
         ("async def perform(): ...", r"Odd\.perform takes no self"),
+        ("async def perform(order_id: int): ...", r"Odd\.perform takes no self"),
+        ("adapter = 'redis://:hunter2@h'", r"Odd\.adapter must be an adapter, such as RedisAdapter\(URL\), got a str$"),
         ("async def lifespan(self): yield", r"Odd\.lifespan is called without an instance: write @staticmethod above"),
         ("@cm\n async def lifespan(): yield", r"Odd\.lifespan is called without an instance"),
         ("@cm\n @staticmethod\n async def lifespan(): yield", r"Odd\.lifespan is called without an instance"),

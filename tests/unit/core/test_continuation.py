@@ -337,6 +337,8 @@ class Wrong(Job):
                 await self.step("a")
             case "sync":
                 await self.step("a", three)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+            case "called":
+                await self.step("a", nothing())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
             case "both":
                 async for _ in self.step("a", nothing):
                     pass
@@ -359,6 +361,7 @@ class Wrong(Job):
         ("over", "'a' is over"),
         ("no function", "'a' has nothing to await"),
         ("sync", "'a': its function must be `async def`, it returned a int"),
+        ("called", r"'a' takes the function itself, which it calls: self.step\('a', self.a\); got a coroutine"),
         ("both", "'a' has a function: await it"),
         ("", "a text of 1 to 200 characters, got ''"),
     ],
