@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from redis import exceptions
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.courier")
 
 PAGE = 100
+STALE = 60.0
+"""Seconds after which a page is read again: a process that slept meanwhile holds what others have carried."""
+ARRIVED_MS = 600_000
+"""For how long it is known of a job that was carried, and is no longer here, that it has arrived: for whoever read it before. See STALE."""
 
 
 class Courier:
@@ -75,9 +81,13 @@ class Courier:
         wire = self._wires.of(served.name)
         start = "-"
         while entries := await wire.call("XRANGE", outgoing, start, "+", "COUNT", PAGE):
+            read_at = time.time()  # the wall clock: it goes on while the machine sleeps
             for entry, fields in entries:
+                if abs(time.time() - read_at) > STALE:
+                    break
+                start = f"({entry.decode()}"
                 try:
-                    await self._hand_over(entry, fields)
+                    target, arrived = await self._hand_over(entry, fields)
                 except ConfigurationError:
                     raise
                 except (exceptions.ResponseError, ValueError) as error:  # ValueError: not written by settle.lua
@@ -91,26 +101,29 @@ class Courier:
                 else:
                     self._reported.discard(entry)
                     await wire.call("XDEL", outgoing, entry)
-            start = f"({entries[-1][0].decode()}"
+                    with suppress(exceptions.ResponseError):  # then it is known for a day
+                        await self._wires.of(target).call("PEXPIRE", arrived, ARRIVED_MS)
 
-    async def _hand_over(self, entry: bytes, fields: list[bytes]) -> None:
+    async def _hand_over(self, entry: bytes, fields: list[bytes]) -> tuple[str, str]:
+        """Bring one to its queue; that queue, and the key that says that it has arrived there."""
         _, queue, _, job, _, delay, _, message, _, history = fields
         target, job_id = check_queue_name(queue.decode()), job.decode()
         prefix = self._state.adapter.prefix
         keys = queue_keys(prefix, target)
-        registry = queues_key(prefix)
+        registry, arrived = queues_key(prefix), f"{keys.arrived}{job_id}:{entry.decode()}"
         await self._wires.of(registry).call("SADD", registry, target)
         await self._wires.of(target).run(
             script("arrive"),
             (
-                keys.stream, keys.index, keys.retries, keys.parked, keys.lanes,
-                f"{keys.arrived}{job_id}:{entry.decode()}", keys.errors + job_id, keys.moved + job_id,
+                keys.stream, keys.index, keys.retries, keys.parked, keys.lanes, arrived, keys.errors + job_id,
+                keys.moved + job_id,
             ),
             (
                 control_channel(prefix), target, job_id, delay, message, history,
                 int(settings().dead_max_age * 1000) + 86_400_000,
             ),
         )  # fmt: skip
+        return target, arrived
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,7 +11,8 @@ import pytest
 
 from aiojobs_rt import Job, Progress, RedisAdapter, Worker, retry_on
 from aiojobs_rt.errors import JobCancelled, RedisUnavailable
-from tests.support.raw_queue import ERROR, RawQueue, retried, succeeded
+from aiojobs_rt.worker import courier
+from tests.support.raw_queue import DEAD_AGE_MS, ERROR, RawQueue, retried, succeeded
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -200,11 +202,58 @@ async def test_a_courier_that_dies_after_arrival_and_strange_entries_hold_nothin
         worker = Worker(queues=["high"], adapter=adapter, lease=3)
         await group.start(worker.run)
         carried = await wait_until(lambda: high.client.xlen(high.keys.outgoing) == 2)
+        arrived = f"{low.keys.arrived}{JOB}:{id_.decode()}"
+        await wait_until(lambda: low.client.pttl(arrived) <= courier.ARRIVED_MS, what="the key not to be needed long")
+        assert low.client.pttl(arrived) > courier.ARRIVED_MS / 2
         worker.stop()
     assert carried
     assert low.client.xlen(low.keys.stream) == 1
     assert "can't be carried" in caplog.text
     high.client.flushall()
+
+
+def test_where_it_went_is_known_for_as_long_as_it_may_be_there(queues: tuple[RawQueue, RawQueue]) -> None:
+    high, _ = queues
+    day_ms = 86_400_000
+    depart(high, delay_ms=200 * day_ms)
+    known_ms = high.client.pttl(high.keys.moved + JOB)
+    assert known_ms > 200 * day_ms + 17 * day_ms + DEAD_AGE_MS, (
+        "the wait, the default retries, the time in the dead set"
+    )
+
+
+async def test_a_courier_that_slept_reads_again_what_others_may_have_carried(
+    queues: tuple[RawQueue, RawQueue], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    high, low = queues
+    high.register("w")
+    high.enqueue("high.a", "high.b", "high.c")
+    high.settle("w", *(retried(entry, queue="low") for entry in high.read("w", count=3)))
+    high.leave("w")
+    _, (other, _), _ = high.client.xrange(high.keys.outgoing)
+    slept = 0.0
+    carried: list[bytes] = []
+    hand_over = courier.Courier._hand_over
+
+    async def falls_asleep(self: courier.Courier, entry: bytes, fields: list[bytes]) -> tuple[str, str]:
+        nonlocal slept
+        answer = await hand_over(self, entry, fields)
+        if not carried:
+            high.client.xdel(high.keys.outgoing, other)  # carried by another meanwhile
+            slept = 3600
+        carried.append(fields[3])
+        return answer
+
+    monkeypatch.setattr(courier.Courier, "_hand_over", falls_asleep)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + slept)
+    async with RedisAdapter(redis_url) as adapter, anyio.create_task_group() as group:
+        worker = Worker(queues=["high"], adapter=adapter, lease=3)
+        await group.start(worker.run)
+        await wait_until(lambda: high.client.xlen(high.keys.outgoing) == 0)
+        worker.stop()
+    assert carried == [b"high.a", b"high.c"]
+    low.client.flushall()
 
 
 async def test_a_cancelled_job_that_crossed_raises_at_result(queues: tuple[RawQueue, RawQueue], redis_url: str) -> None:

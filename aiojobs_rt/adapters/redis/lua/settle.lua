@@ -53,6 +53,7 @@ end
 local buried = false
 local answers, n, lost = {}, 0, false
 
+local further_runs = 2592000000 -- ms for which a job that has moved may run on before it is dead: the default retries take 17 days
 local told_whole = 65536 -- bytes: a longer result is fetched by those who wait, not sent to them
 
 local function keep(id, ttl, value)
@@ -103,7 +104,7 @@ function verbs.retried(key, lane, entry, id, job, delay, meta, record, target)
   if target ~= '' then
     redis.call('XADD', outgoing, '*', 'queue', target, 'id', id, 'delay', delay, 'message', packed,
       'errors', cmsgpack.pack(history(id)))
-    redis.call('SET', moved .. id, target, 'PX', dead_age + 86400000)
+    redis.call('SET', moved .. id, target, 'PX', tonumber(delay) + further_runs + dead_age)
     forget(id)
   elseif delay == '0' then
     push(lane, id, name, args, meta)
