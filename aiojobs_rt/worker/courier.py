@@ -18,6 +18,7 @@ from aiojobs_rt.adapters.redis.connection import Away
 from aiojobs_rt.adapters.redis.keys import control_channel, queue_keys, queues_key
 from aiojobs_rt.adapters.redis.routing import Wires
 from aiojobs_rt.adapters.redis.scripts import script
+from aiojobs_rt.core.attempt import error_record
 from aiojobs_rt.core.message import check_queue_name
 from aiojobs_rt.errors import ConfigurationError
 from aiojobs_rt.settings import settings
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiojobs_rt.courier")
 
 PAGE = 100
+DEAD = 2
 STALE = 60.0
 """Seconds after which a page is read again: a process that slept meanwhile holds what others have carried."""
 ARRIVED_MS = 600_000
@@ -112,17 +114,21 @@ class Courier:
         keys = queue_keys(prefix, target)
         registry, arrived = queues_key(prefix), f"{keys.arrived}{job_id}:{entry.decode()}"
         await self._wires.of(registry).call("SADD", registry, target)
-        await self._wires.of(target).run(
+        reason = f"malformed message: the delay with which it was sent to this queue is no count of ms: {delay.decode(errors='replace')!r:.100}"
+        fault = error_record("MalformedMessage", reason, "", self._state.clock.now_ms(), self._state.name)
+        became = await self._wires.of(target).run(
             script("arrive"),
             (
                 keys.stream, keys.index, keys.retries, keys.parked, keys.lanes, arrived, keys.errors + job_id,
-                keys.moved + job_id,
+                keys.moved + job_id, keys.dead,
             ),
             (
                 control_channel(prefix), target, job_id, delay, message, history,
-                int(settings().dead_max_age * 1000) + 86_400_000,
+                int(settings().dead_max_age * 1000) + 86_400_000, fault,
             ),
         )  # fmt: skip
+        if became == DEAD:
+            logger.error("job %s is dead on queue %s: %s", job_id, target, reason)
         return target, arrived
 
     async def aclose(self) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from aiojobs_rt import Job, Progress, RedisAdapter, Worker, retry_on
+from aiojobs_rt import Job, JobFailed, JobHandle, Progress, RedisAdapter, Worker, retry_on
+from aiojobs_rt.admin import Admin
 from aiojobs_rt.errors import JobCancelled, RedisUnavailable
 from aiojobs_rt.worker import courier
 from tests.support.raw_queue import DEAD_AGE_MS, ERROR, RawQueue, retried, succeeded
@@ -212,6 +213,34 @@ async def test_a_courier_that_dies_after_arrival_and_strange_entries_hold_nothin
     high.client.flushall()
 
 
+@pytest.mark.parametrize("delay", ["soon", "", "nan", "inf", "-inf", "1e300", "-1"])
+async def test_a_delay_that_is_no_number_is_a_dead_job_and_nothing_is_lost(
+    queues: tuple[RawQueue, RawQueue], redis_url: str, caplog: pytest.LogCaptureFixture, delay: str
+) -> None:
+    high, _ = queues
+    fields = {**depart(high, delay_ms=5000), b"delay": delay.encode()}
+    high.client.delete(high.keys.outgoing)
+    high.client.xadd(high.keys.outgoing, fields)
+    async with RedisAdapter(redis_url) as adapter, Admin(adapter) as admin, anyio.create_task_group() as group:
+        on_its_way = await admin.job(JOB)
+        assert on_its_way is not None
+        assert on_its_way.state == "retrying"
+        worker = Worker(queues=["high"], adapter=adapter, lease=3)
+        await group.start(worker.run)
+        await wait_until(lambda: high.client.xlen(high.keys.outgoing) == 0)
+        worker.stop()
+        found = await admin.job(JOB)
+        assert found is not None
+        assert (found.state, found.queue, found.job, found.args) == ("dead", "low", "Job", b"{}")
+        assert [attempt.error for attempt in found.attempts] == ["MalformedMessage", "ValueError"]
+        assert f"is no count of ms: {delay!r}" in found.attempts[0].message
+        assert f"job {JOB} is dead on queue low" in caplog.text
+        with pytest.raises(JobFailed, match="is no count of ms"):
+            await JobHandle.of(JOB, adapter=adapter).result(timeout=5)
+        assert await admin.retry(JOB) == "retried"
+        assert await adapter.status(JOB) == "queued"
+
+
 def test_where_it_went_is_known_for_as_long_as_it_may_be_there(queues: tuple[RawQueue, RawQueue]) -> None:
     high, _ = queues
     day_ms = 86_400_000
@@ -261,8 +290,6 @@ async def test_a_cancelled_job_that_crossed_raises_at_result(queues: tuple[RawQu
     low.arrive(depart(high), "1-1")
     high.client.delete(high.keys.outgoing)
     async with RedisAdapter(redis_url) as adapter:
-        from aiojobs_rt import JobHandle
-
         handle = JobHandle.of(JOB, adapter=adapter)
         waiting = asyncio.create_task(handle.result(timeout=5))
         await wait_until(lambda: low.client.pubsub_numsub(low.keys.result + JOB)[0][1])  # it listens where the job is

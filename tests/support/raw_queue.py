@@ -205,11 +205,21 @@ class RawQueue:
         id_ = outgoing[b"id"].decode()
         keys = (
             k.stream, k.index, k.retries, k.parked, k.lanes, f"{k.arrived}{id_}:{hop}", k.errors + id_, k.moved + id_,
+            k.dead,
         )  # fmt: skip
         arrived: int = self.run(
             "arrive",
             keys,
-            (self.channel, self.name, id_, outgoing[b"delay"], outgoing[b"message"], outgoing[b"errors"], DEAD_AGE_MS),
+            (
+                self.channel,
+                self.name,
+                id_,
+                outgoing[b"delay"],
+                outgoing[b"message"],
+                outgoing[b"errors"],
+                DEAD_AGE_MS,
+                ERROR,
+            ),
         )
         return arrived
 

@@ -20,7 +20,7 @@ if not place then
       local f = item[2]
       if f[4] == id then
         local message = cmsgpack.unpack(f[8])
-        return {'retrying', now, tonumber(string.match(item[1], '^%d+')) + tonumber(f[6]), message[1], message[2], message[3], message[4], '', 0,
+        return {'retrying', now, tonumber(string.match(item[1], '^%d+')) + (tonumber(f[6]) or 0), message[1], message[2], message[3], message[4], '', 0,
           cmsgpack.unpack(f[10])}
       end
     end
