@@ -56,10 +56,11 @@ class Order:
         everything = [(served, want) for served in queues]
         if not self._weights or len(queues) < 2:
             return everything
-        total = sum(self._weights.get(served.name, 1) for served in queues)
-        shares = [int(want * self._weights.get(served.name, 1) / total) for served in queues]
-        for index in range(want - sum(shares)):  # the order is a weighted lottery
-            shares[index] += 1
+        # systematic sampling: on average each gets its exact share, also where few are wanted
+        weights = [self._weights.get(served.name, 1) for served in queues]
+        total, start = sum(weights), random.random()  # noqa: S311 - shares
+        edges = [int(start + want * upto / total) for upto in itertools.accumulate(weights[:-1])]
+        shares = [upper - lower for lower, upper in itertools.pairwise([0, *edges, want])]
         return [pair for pair in zip(queues, shares, strict=True) if pair[1]] + everything
 
     def _take_turns(self, queues: list[Served]) -> list[Served]:

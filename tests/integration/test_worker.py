@@ -155,7 +155,7 @@ async def test_weighted_queues_share_by_weight() -> None:
     async with running(queues={"critical": 5, "default": 1}, concurrency=1):
         await wait_until(lambda: len(order) >= 240)
     counts = Counter(order[:240])
-    assert 25 <= counts["default"] <= 55, f"about 40 of 240 expected, got {counts}"
+    assert 18 <= counts["default"] <= 62, f"about 40 of 240 expected, got {counts}"  # by a lottery
 
 
 async def test_a_job_that_was_put_back_runs_before_all_others() -> None:
