@@ -36,9 +36,11 @@ async def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease(fleet: Fle
     victim, other = await asyncio.gather(
         fleet.start(concurrency=50, lease=LEASE), fleet.start(concurrency=50, lease=LEASE)
     )
-    handles = await perform_all_later([Nap.bind(number, 0.3) for number in range(200)])
+    # the second half runs for longer: none of it ends while the victim is looked at, and killed
+    handles = await perform_all_later([Nap.bind(number, 0.3 if number < 100 else 1.0) for number in range(200)])
+    long_ones = {handle.id for handle in handles[100:]}
     await fleet.written("end", 60)
-    await wait_until(lambda: _running(fleet, victim) >= 25, what="the victim to be busy")
+    await wait_until(lambda: _running(fleet, victim, long_ones) >= 25, what="the victim to be busy")
     await moment(0.05)
     died = victim.kill()
     await fleet.all_ended(200)
@@ -149,5 +151,6 @@ async def test_killed_between_perform_and_settling_runs_again_exactly_once(fleet
     assert await handle.status() == "succeeded"
 
 
-def _running(fleet: Fleet, worker: WorkerProcess) -> int:
-    return sum(1 for run in fleet.ledger.read().runs() if run.pid == worker.pid and run.ended is None)
+def _running(fleet: Fleet, worker: WorkerProcess, ids: set[str]) -> int:
+    runs = fleet.ledger.read().runs()
+    return sum(1 for run in runs if run.pid == worker.pid and run.ended is None and run.job_id in ids)
