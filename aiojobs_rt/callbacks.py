@@ -18,7 +18,8 @@ to the end. Before and after may be async or sync; around is an async generator 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aiojobs_rt.core.hooks import mark
 
@@ -38,8 +39,24 @@ __all__ = [
 M = TypeVar("M", bound="Callable[[Any], Any]")
 A = TypeVar("A", bound="Callable[[Any], AsyncGenerator[None]]")
 D = TypeVar("D", bound="Callable[[Any, Any], Any]")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 
+def _bare(decorator: F) -> F:
+    """Say what to write where a decorator is called with parentheses: `@before_perform()`."""
+
+    @wraps(decorator)
+    def decorate(*methods: Any, **options: Any) -> Any:
+        if len(methods) != 1 or options:
+            raise TypeError(
+                f"{decorator.__name__} takes no arguments: write @{decorator.__name__}, without parentheses"
+            )
+        return decorator(methods[0])
+
+    return cast("F", decorate)
+
+
+@_bare
 def before_enqueue(method: M) -> M:
     """Run the method before a job is enqueued, also for a retry. `raise Abort` in it leaves the job unenqueued.
 
@@ -49,6 +66,7 @@ def before_enqueue(method: M) -> M:
     return mark(method, "before_enqueue")
 
 
+@_bare
 def around_enqueue(method: A) -> A:
     """Run the async generator around the enqueueing: what stands before its `yield`, and then the rest.
 
@@ -57,11 +75,13 @@ def around_enqueue(method: A) -> A:
     return mark(method, "around_enqueue")
 
 
+@_bare
 def after_enqueue(method: M) -> M:
     """Run the method once the job is enqueued; not when a callback has halted it, or Redis has refused."""
     return mark(method, "after_enqueue")
 
 
+@_bare
 def before_perform(method: M) -> M:
     """Run the method before `perform`, in its task. `raise Abort` in it ends the job as discarded, without performing it.
 
@@ -70,6 +90,7 @@ def before_perform(method: M) -> M:
     return mark(method, "before_perform")
 
 
+@_bare
 def around_perform(method: A) -> A:
     """Run the async generator around `perform`: what stands before its `yield`, and then the rest.
 
@@ -78,11 +99,13 @@ def around_perform(method: A) -> A:
     return mark(method, "around_perform")
 
 
+@_bare
 def after_perform(method: M) -> M:
     """Run the method after `perform` has returned; not when it raised or was halted. An error in it is the job's failure."""
     return mark(method, "after_perform")
 
 
+@_bare
 def after_discard(method: D) -> D:
     """Run the method, with the error, once the job has ended for good without success.
 

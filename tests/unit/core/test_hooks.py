@@ -19,6 +19,7 @@ from aiojobs_rt import (
     around_perform,
     before_enqueue,
     before_perform,
+    callbacks,
     discard_on,
     perform_all_later,
     rescue_from,
@@ -450,6 +451,15 @@ def test_hooks_of_the_wrong_shape_are_refused_where_they_are_defined() -> None:
 
     with pytest.raises(TypeError, match="before_perform decorates a method"):
         before_perform(7)  # type: ignore[type-var] # pyright: ignore[reportArgumentType] - what is tested
+
+
+@pytest.mark.parametrize("name", callbacks.__all__)
+def test_a_callback_decorator_with_parentheses_is_told_to_drop_them(name: str) -> None:
+    decorator = getattr(callbacks, name)
+    with pytest.raises(TypeError, match=rf"^{name} takes no arguments: write @{name}, without parentheses$"):
+        decorator()
+    with pytest.raises(TypeError, match="without parentheses"):
+        decorator(prepend=True)
 
 
 def test_a_class_without_hooks_has_none() -> None:
