@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -138,10 +139,19 @@ class StepCall:
         self._begun = False
 
     def __await__(self) -> Generator[Any, None, None]:
+        self._begun = True
         return self._call().__await__()
+
+    def __del__(self) -> None:
+        if not self._begun:
+            how = "async for step in" if self._function is None else "await"
+            warnings.warn(
+                f"step {self._name!r} was not run: write `{how} self.step(...)`", RuntimeWarning, stacklevel=2
+            )
 
     def __aiter__(self) -> AsyncIterator[Step]:
         if self._function is not None:
+            self._begun = True  # what is wrong is said
             raise InvalidStep(
                 f"step {self._name!r} has a function: await it, or leave the function out and give it a body"
             )

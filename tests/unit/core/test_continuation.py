@@ -372,3 +372,20 @@ async def test_contradictions_are_refused(kind: str, said: str) -> None:
         job._message = message_of(Wrong, extra={FIELD: {"moves": 2, "completed": ["a"], "open": "b", "cursor": 1}})
     with pytest.raises(InvalidStep, match=said):
         await job.perform(kind)
+
+
+class ForgetsToAwait(Job):
+    async def perform(self) -> None:
+        self.step("send", self.send)
+        self.step("rows", start=0)
+
+    async def send(self) -> None: ...
+
+
+async def test_a_step_that_is_neither_awaited_nor_iterated_over_is_warned_of() -> None:
+    with pytest.warns(RuntimeWarning) as warned:
+        await ForgetsToAwait.perform_now()
+    assert [str(one.message) for one in warned] == [
+        "step 'send' was not run: write `await self.step(...)`",
+        "step 'rows' was not run: write `async for step in self.step(...)`",
+    ]
