@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from aiojobs_rt.adapters.default import overridden
 from aiojobs_rt.adapters.in_process.recording import PerformedJob, RecordedJob, TestAdapter, arguments_of, job_class
 from aiojobs_rt.core.durations import instant_to_ms
 from aiojobs_rt.core.equality import same
+from aiojobs_rt.core.outcome import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     Recorded = TypeVar("Recorded", bound=RecordedJob)
 
 NEAR = timedelta(seconds=1)
+OUTCOMES: tuple[str, ...] = get_args(Verb)
 MOST_SHOWN = 10
 
 
@@ -218,6 +220,10 @@ class _Wanted:
         outcome: str | None = None,
     ) -> None:
         self.job = job_class(job)
+        if isinstance(args, str | bytes):
+            raise TypeError(f"args is a tuple of arguments: args=({args!r},)")
+        if outcome is not None and outcome not in OUTCOMES:
+            raise ValueError(f"there is no outcome {outcome!r}; there are {', '.join(OUTCOMES)}")
         given = args is not None or kwargs is not None
         self.arguments = _sent(job, tuple(args or ()), dict(kwargs or {})) if given else None
         if at is not None:

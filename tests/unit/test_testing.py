@@ -484,3 +484,14 @@ def test_it(jobs):
 
 def test_the_test_adapter_is_no_test_class() -> None:
     assert TestAdapter.__test__ is False
+
+
+async def test_arguments_that_are_one_text_are_refused_and_not_spelt_out(jobs: Jobs) -> None:
+    await Shouts.perform_later("A")
+    with pytest.raises(TypeError, match=r"args is a tuple of arguments: args=\('A',\)"):
+        jobs.assert_enqueued(Shouts, args="A")
+
+
+async def test_an_outcome_that_there_is_not_is_told_from_a_job_that_came_to_another(jobs: Jobs) -> None:
+    with pytest.raises(ValueError, match="there is no outcome 'success'; there are succeeded, retried, "):
+        jobs.assert_performed(SendWelcome, outcome="success")
