@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +28,11 @@ Id = Annotated[str, typer.Argument(metavar="ID", callback=job_id, help="The job'
 OptionalId = Annotated[str | None, typer.Argument(metavar="ID", callback=job_id, help="The job's id.")]
 Queue = Annotated[
     str | None,
-    typer.Option("--queue", "-q", callback=optional_queue, metavar="NAME", help="The queue; for a list, default all."),
+    typer.Option("--queue", "-q", callback=optional_queue, metavar="NAME", help="The queue. Default: all."),
+]
+QueueOfDead = Annotated[
+    str | None,
+    typer.Option("--queue", "-q", callback=optional_queue, metavar="NAME", help="The queue that --all-dead is about."),
 ]
 AllDead = Annotated[bool, typer.Option("--all-dead", help="All dead jobs of the queue (-q).")]
 
@@ -52,8 +57,12 @@ def list_(
         raise typer.BadParameter("--after needs --queue and --state: a cursor is of one list")
     states: list[ListedState] = [state] if state else ["waiting", "running", "scheduled", "retrying", "dead"]
 
+    others: list[str] = []
+
     async def look(admin: Admin) -> tuple[list[JobSummary], str, bool]:
         found: list[JobSummary] = []
+        if queue and queue not in (known := await admin.queue_names()):
+            others.extend(known or ["none yet"])
         page = JobPage((), "")
         lists: list[tuple[str, ListedState]] = [
             (name, each) for name in ([queue] if queue else await admin.queue_names()) for each in states
@@ -80,6 +89,8 @@ def list_(
         )
     elif not more:
         print("No jobs." if state else "No jobs; finished ones: --state finished")
+        if others:
+            print(f"No job or worker has named queue {queue} so far: there are {', '.join(others)}.", file=sys.stderr)
     if cursor:
         print(f"There may be more: --after {cursor}")
     elif more:
@@ -105,7 +116,9 @@ def show(
 
 
 @app.command()
-def retry(id_: OptionalId = None, redis_url: RedisUrl = None, queue: Queue = None, all_dead: AllDead = False) -> None:
+def retry(
+    id_: OptionalId = None, redis_url: RedisUrl = None, queue: QueueOfDead = None, all_dead: AllDead = False
+) -> None:
     """Run a dead job anew, with its counts reset; or a retrying or scheduled one now."""
     if id_ is None:
         count = with_admin(redis_url, lambda admin: admin.retry_dead(_needed(queue, all_dead=all_dead)))
@@ -128,7 +141,9 @@ def retry(id_: OptionalId = None, redis_url: RedisUrl = None, queue: Queue = Non
 
 
 @app.command()
-def discard(id_: OptionalId = None, redis_url: RedisUrl = None, queue: Queue = None, all_dead: AllDead = False) -> None:
+def discard(
+    id_: OptionalId = None, redis_url: RedisUrl = None, queue: QueueOfDead = None, all_dead: AllDead = False
+) -> None:
     """Remove a dead, retrying, scheduled or waiting job for good."""
     if id_ is None:
         count = with_admin(redis_url, lambda admin: admin.discard_dead(_needed(queue, all_dead=all_dead)))

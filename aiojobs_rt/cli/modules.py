@@ -87,15 +87,24 @@ def find_job(name: str) -> type[Job]:
     if not colon:
         names = [job for job, _ in registry.job_classes()]
         if not names:
-            raise ConfigurationError(f"no job class is loaded: name its module (-m MODULE), or write MODULE:{name}")
-        shown = ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")
-        raise ConfigurationError(f"there is no job named {name!r}; there are: {shown}")
+            module, _, last = name.rpartition(".")
+            raise ConfigurationError(
+                f"no job class is loaded: name its module (-m MODULE), or write {module or 'MODULE'}:{last}"
+            )
+        raise ConfigurationError(f"there is no job named {name!r}; {_listed(names)}")
     found: object = load_module(module_name)
     for part in path.split("."):
         found = getattr(found, part, None)
     if not (isinstance(found, type) and issubclass(found, Job)):
-        raise ConfigurationError(f"{path!r} in module {module_name} is no job class")
+        here = [job.__qualname__ for _, job in registry.job_classes() if job.__module__ == module_name]
+        raise ConfigurationError(f"{path!r} in module {module_name} is no job class; {_listed(here)}")
     return found
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "there is none"
+    return f"there are: {', '.join(names[:SHOWN_NAMES])}" + (", ..." if len(names) > SHOWN_NAMES else "")
 
 
 def _own_trace(error: BaseException) -> str:

@@ -62,7 +62,8 @@ def choose_queues(
         raise ConfigurationError(f"queues is a list of names, or names with weights, not one name: [{queues!r}]")
     names = list(dict.fromkeys(sorted({job.options().queue for job in classes}) if queues is None else queues))
     if not names:
-        raise ConfigurationError("no queue to serve: name queues (-q), or modules with job classes")
+        why = "queues is empty" if queues is not None else "no job class is defined in the modules that were imported"
+        raise ConfigurationError(f"no queue to serve: {why}; name queues (-q), or modules that define job classes")
     weights = dict(queues) if isinstance(queues, dict) else {}
     for name in names:
         try:

@@ -132,7 +132,8 @@ def test_enqueue_by_class_and_by_name(shop: Callable[..., Any], redis_url: str) 
         (["cli_shop:Add", '{"c": 1}'], "unexpected keyword argument 'c'"),
         (["-m", "cli_shop", "Nope"], "there is no job named 'Nope'; there are: "),
         (["-m", "nope", "Add"], "there is no module 'nope'"),
-        (["cli_shop:Nope"], "'Nope' in module cli_shop is no job class"),
+        (["cli_shop:Nope"], "'Nope' in module cli_shop is no job class; there are: Add, "),
+        (["cli_shop.Add"], "or write cli_shop:Add"),
         (["cli_shop:"], "'cli_shop:' names no job: write MODULE:CLASS"),
         ([":Add"], "':Add' names no job: write MODULE:CLASS"),
         (["cli_shop:Boom", "--wait", "1"], "Boom keeps no result to wait for"),
@@ -152,10 +153,13 @@ def test_the_tables_and_their_json(shop: Callable[..., Any], redis_url: str) -> 
     assert shop("queues").stdout == "No queue has been used yet.\n"
     assert shop("workers").stdout == "No worker runs.\n"
     assert shop("jobs", "list").stdout == "No jobs; finished ones: --state finished\n"
+    assert "has named queue mailer so far: there are none yet" in shop("jobs", "list", "-q", "mailer").stderr
     job_id = shop("enqueue", "cli_shop:Add", '{"a": 41}').stdout.strip()
     with RawQueue(redis_url, "default") as queue:
         queue.register("w-1.0")
         assert job_id in shop("jobs", "list").stdout
+        assert "has named queue mailer so far: there are default." in shop("jobs", "list", "-q", "mailer").stderr
+        assert shop("jobs", "list", "-q", "default", "--state", "dead").stderr == ""
         (row,) = [line.split() for line in shop("queues").stdout.splitlines() if "default" in line]
         assert row[:6] == ["default", "1", "0", "0", "0", "0"]
         assert row[-1] == "w-1"

@@ -830,7 +830,7 @@ async def test_stop_puts_back_what_waits_for_a_slot() -> None:
         ({"lease": 0.1}, r"lease must be at least 0\.5"),
         ({"queues": ["no such name"]}, "'no such name' is not a queue name"),
         ({"queues": {"default": 0}}, "queue default: the weight must be at least 1, got 0"),
-        ({"queues": []}, "no queue to serve"),
+        ({"queues": []}, "no queue to serve: queues is empty"),
     ],
 )
 async def test_wrong_options_are_refused(options: dict[str, Any], complaint: str) -> None:
