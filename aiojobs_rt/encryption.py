@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aiojobs_rt.job import Job
 
 SEALED = b"\x01"
-NO_KEYS = "set AIOJOBS_RT_ENCRYPTION_KEYS, or call use_cipher"
+NO_KEYS = "set AIOJOBS_RT_ENCRYPTION_KEYS, or encryption_keys in aiojobs_rt.toml, or call use_cipher"
 
 
 class _Chosen:

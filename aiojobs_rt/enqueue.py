@@ -161,7 +161,7 @@ def too_large(job: str, args: bytes) -> PayloadTooLarge:
     """What is wrong with arguments of more than `max_payload` bytes."""
     return PayloadTooLarge(
         f"the arguments of {job} take {len(args):,} bytes, more than max_payload ({settings().max_payload:,}): "
-        "pass an id or a reference instead of the data, or raise AIOJOBS_RT_MAX_PAYLOAD"
+        "pass an id or a reference instead of the data, or raise it: AIOJOBS_RT_MAX_PAYLOAD, or max_payload in aiojobs_rt.toml"
     )
 
 

@@ -311,7 +311,7 @@ class Arguments:
             if count > most_items:
                 raise PayloadTooLarge(
                     f"{self._signature.call}: argument {name!r} holds {count:,} items, which take more than max_payload: pass an id or "
-                    "a reference instead of the data, or raise AIOJOBS_RT_MAX_PAYLOAD"
+                    "a reference instead of the data, or raise it: AIOJOBS_RT_MAX_PAYLOAD, or max_payload in aiojobs_rt.toml"
                 )
 
     def _check_readable(self, raw: bytes, bound: dict[str, Any]) -> None:

@@ -188,7 +188,7 @@ class Served:
         """What is wrong with a job of so many bytes; it keeps its payload, and can be retried by a worker that reads more."""
         return MalformedMessage(
             f"arguments of {args:,} and meta of {meta:,} bytes are more than this worker reads ({self.most_bytes:,}: {SLACK} times its "
-            "AIOJOBS_RT_MAX_PAYLOAD)"
+            "AIOJOBS_RT_MAX_PAYLOAD, or max_payload in aiojobs_rt.toml)"
         )
 
     def lease_ms(self) -> int:

@@ -157,7 +157,10 @@ async def test_what_is_too_large_is_not_even_parsed(fleet: Fleet) -> None:
             assert _unpack(client, packed)[1:] == [whole[b"job"], whole[b"args"], whole[b"meta"]]
             (record,) = client.lrange(KEY + "errors:" + job_id, 0, -1)
             said = orjson.loads(record)["message"]
-            assert "more than this worker reads (1,048,576: 8 times its AIOJOBS_RT_MAX_PAYLOAD)" in said
+            assert (
+                "more than this worker reads (1,048,576: 8 times its AIOJOBS_RT_MAX_PAYLOAD, or max_payload in aiojobs_rt.toml)"
+                in said
+            )
     handle = await Nap.set(keep_result=60).perform_later(1)
     await handle.result(timeout=5)
     assert worker.exit_code is None

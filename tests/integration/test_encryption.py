@@ -193,7 +193,7 @@ async def test_a_worker_without_the_key_leaves_it_and_one_with_it_runs_it(
     async with working():
         await becomes("retrying", handle)
         await becomes("dead", old)  # nobody could read it for a day
-    why = "its arguments can't be decrypted here: this process has no key: set AIOJOBS_RT_ENCRYPTION_KEYS"
+    why = "its arguments can't be decrypted here: this process has no key: set AIOJOBS_RT_ENCRYPTION_KEYS, or encryption_keys in aiojobs_rt.toml"
     assert f"job {handle.id} (Gives) is tried again in 1.0 s: MissingKey: {why}" in caplog.text
     assert "Behaves, Gives: encrypted jobs can't run here" in caplog.text
     async with Admin(adapter) as admin:

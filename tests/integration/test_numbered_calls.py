@@ -172,6 +172,7 @@ async def test_retries_are_bounded_and_end_in_an_error_that_says_what_is_known(
             await adapter.enqueue([envelope()])
         assert loop.time() - began < 2
         assert not isinstance(raised.value, QueueFullError)
+        assert ("Is Redis running there? AIOJOBS_RT_REDIS_URL, redis_url in" in str(raised.value)) == (how == "refused")
         proxy.blackhole = False
         await proxy.accept()
         assert await adapter.enqueue([envelope()]) == [True]

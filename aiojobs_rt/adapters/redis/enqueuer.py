@@ -40,6 +40,7 @@ logger = logging.getLogger("aiojobs_rt.enqueuer")
 WIRES = 4
 CALL_KEPT_MS = 600_000
 _OVERHEAD = 120
+_WHERE = ". Is Redis running there? AIOJOBS_RT_REDIS_URL, redis_url in aiojobs_rt.toml, or the adapter of the job class names it"
 DONE = [b""]
 
 
@@ -270,8 +271,9 @@ class _Queue:
                 if time.monotonic() + pause >= deadline:
                     fate = "whether the job was enqueued is not known" if sent else "the job was not enqueued"
                     raise EnqueueError(
-                        f"queue {self._queue}: {said}; {fate}. "
+                        f"queue {self._queue}: {str(said).rstrip('.')}; {fate}. "
                         f"Tried for {self._timeout:g} s (the setting enqueue_timeout)"
+                        + ("" if sent or "TLS" in str(said) or "certificate" in str(said) else _WHERE)
                     ) from None
             except ConfigurationError as wrong:
                 raise EnqueueError(f"queue {self._queue}: {wrong}") from None
