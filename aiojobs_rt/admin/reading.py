@@ -11,7 +11,7 @@ import orjson
 from aiojobs_rt.adapters.redis.records import ended_of
 from aiojobs_rt.admin.records import Attempt, JobDetails, JobSummary, QueueSummary
 from aiojobs_rt.core.message import ENCRYPTED, JobMessage, MalformedMessage, NewerMessage, parse
-from aiojobs_rt.core.progress import progress_from
+from aiojobs_rt.core.progress import json_object, progress_from
 from aiojobs_rt.core.secret_values import SECRET, STARS, hidden
 from aiojobs_rt.encryption import is_sealed
 
@@ -93,7 +93,7 @@ def finished(line: bytes, queue: str) -> JobSummary | None:
 def details(job_id: str, queue: str, fields: list[Any]) -> JobDetails:
     """A job that is in Redis, from the answer of inspect.lua."""
     state, _, at_ms, lane, job, args, meta, consumer, marked, errors, *saved = fields
-    known = _object(meta)
+    known = json_object(meta)
     encrypted = is_sealed(args) or ENCRYPTED in known
     found = JobDetails(
         id=job_id,
@@ -202,7 +202,7 @@ def whole(number: bytes | None) -> int:
 
 
 def _attempt(record: bytes) -> Attempt:
-    fields = _object(record)
+    fields = json_object(record)
     return Attempt(
         error=str(fields.get("error", "")),
         message=str(fields.get("message", "")),
@@ -210,11 +210,3 @@ def _attempt(record: bytes) -> Attempt:
         at=instant(fields.get("at")),
         worker=str(fields.get("worker", "")),
     )
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    try:
-        found = orjson.loads(raw)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

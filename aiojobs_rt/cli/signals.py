@@ -106,7 +106,7 @@ class Signals:
 
 
 def _call_too(number: signal.Signals, function: Callable[[], None]) -> Handler:
-    """The new handler of a signal: it calls a function when a signal arrives, beside the handler that is there: between two steps of Python, also while the loop is blocked."""
+    """A new handler of a signal, which calls a function and then the handler that was there: also while a job blocks the loop."""
     first = signal.getsignal(number)
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -114,9 +114,8 @@ def _call_too(number: signal.Signals, function: Callable[[], None]) -> Handler:
         if callable(first):
             first(number, frame)
 
-    signal.signal(
-        number, handler
-    )  # not with SA_RESTART, as the loop has it: a call that waits in the kernel would go on, and Python see nothing
+    # not with SA_RESTART, as the loop has it: a call that waits in the kernel would go on, and Python see nothing
+    signal.signal(number, handler)
     return handler
 
 

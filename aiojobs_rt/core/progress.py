@@ -34,7 +34,7 @@ def progress_from(meta: bytes, saved: bytes = b"") -> Progress | None:
         meta: the message's meta.
         saved: what was saved beside the queue: '<moves> <json>', or nothing. Neither need be sound.
     """
-    state, later = _object(meta).get(FIELD), _object(saved.partition(b" ")[2])
+    state, later = json_object(meta).get(FIELD), json_object(saved.partition(b" ")[2])
     if not isinstance(state, dict):
         state = {}
     if _int(later.get("moves")) > _int(state.get("moves")):
@@ -54,7 +54,8 @@ def _int(value: Any) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def json_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object that was read from Redis; empty for what is none."""
     try:
         found = orjson.loads(raw)
     except ValueError:
